@@ -1,0 +1,41 @@
+"""What a peer can make grow, and where it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The relay's limits; each default is argued beside its precedents in docs/design/limits.md.
+
+    Attributes:
+        connections: connections at once; above it accepting pauses (nothing is dropped).
+        per_source: connections at once from one source address; loopback and Unix sockets are exempt.
+        login_seconds: time from connecting to a successful HELLO.
+        line_seconds: time for one whole line or payload, however it drips.
+        idle_seconds: silence after which the relay says PING, and as long again until it cuts.
+        payload: bytes of one counted payload.
+        rooms: rooms that one session is in at once.
+        watches: names that one session watches.
+        asks: questions of one session that wait for their answer.
+        waiting: bytes of output that wait for one receiver before its senders wait for it; the hard
+            bound is four times as much.
+        patience: seconds that senders wait for a receiver that is behind, before it loses messages.
+        slow_seconds: seconds that a byte may wait for its receiver before the receiver is cut.
+        parting_seconds: time that a cut or leaving peer has to take the last words.
+    """
+
+    connections: int = 10_000
+    per_source: int = 100
+    login_seconds: float = 30.0
+    line_seconds: float = 30.0
+    idle_seconds: float = 60.0
+    payload: int = 1 << 20
+    rooms: int = 100
+    watches: int = 1000
+    asks: int = 1000
+    waiting: int = 1 << 20
+    patience: float = 0.5
+    slow_seconds: float = 5.0
+    parting_seconds: float = 10.0

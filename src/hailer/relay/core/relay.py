@@ -1,0 +1,333 @@
+"""The relay's core: sessions in, sessions out, and what each read brought in between.
+
+Theory of operation. An edge calls `connect` for a new connection, `receive` with the bytes of each read,
+`end` when the peer half-closes, `written` after a write that was short, `lost` when the connection is
+gone, and `tick` at the instant `deadline`. After each call it does what stands in `dirty` (write these),
+`held` and `released` (stop and go on reading these), `closing` (close these once written) and `aborted`
+(close these now), and clears the lists. That is all that the two sides know of each other.
+
+The time is an argument: an instant of a monotonic clock in seconds, and the wall clock's offset to it
+for what people read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hailer.relay import grammar
+from hailer.relay.core import commands
+from hailer.relay.core.counters import Counters
+from hailer.relay.core.limits import Limits
+from hailer.relay.core.outboxes import Outboxes
+from hailer.relay.core.rooms import Directory
+from hailer.relay.core.routing import send_block
+from hailer.relay.grammar import MAX_LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.relay.core.session import Session
+
+_SCAN = 1.0
+"""Seconds between two looks at every session's clocks."""
+
+
+class Relay:
+    """The state of one relay.
+
+    Args:
+        limits: what a peer can make grow.
+        new_id: gives a fresh session id that nobody can guess.
+        version: of the software, for the banner and WELCOME.
+        wall: the wall clock less the clock of all `now` arguments, in seconds.
+
+    Attributes:
+        dirty: sessions whose outbox is to be written.
+        held: sessions that are not to be read for the time being.
+        released: sessions that are to be read again, after a `receive` with what they still have.
+        closing: sessions to be closed once their outbox is written.
+        aborted: sessions to be closed now.
+        deadline: the instant at which `tick` wants to be called.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        new_id: Callable[[], bytes],
+        version: str = "0",
+        wall: float = 0.0,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.counters = Counters()
+        self.directory = Directory()
+        self.sessions: dict[Session, None] = {}
+        self.new_id = new_id
+        self.version = version.encode()
+        self.now = 0.0
+        self.outboxes = Outboxes(self.limits, self.counters)
+        self.outboxes.wall = wall
+        self.dirty = self.outboxes.dirty
+        self.held = self.outboxes.held
+        self.released = self.outboxes.released
+        self.closing: list[Session] = []
+        self.aborted: list[Session] = []
+        self._next_scan = float("-inf")
+
+    @property
+    def deadline(self) -> float:
+        """The instant at which `tick` has something to do."""
+        return min(self._next_scan, self.outboxes.deadline)
+
+    def _at(self, now: float) -> None:
+        self.now = self.outboxes.now = now
+
+    # what an edge calls
+
+    def connect(self, session: Session, now: float) -> None:
+        """Take a new connection and greet it."""
+        self._at(now)
+        self.sessions[session] = None
+        self.counters.sessions += 1
+        self.say(session, b"RELAY hailer/%s :say HELLO and a name to log in, or HELP\n" % self.version)
+
+    def refuse(self, session: Session, reason: bytes, now: float) -> None:
+        """Turn a new connection away with a reason."""
+        self._at(now)
+        self.sessions[session] = None
+        self.counters.sessions += 1
+        self.close(session, reason)
+
+    def receive(self, session: Session, data: bytes, now: float) -> None:
+        """Handle what one read brought; with ``b""``, go on with what a released session still has."""
+        self.now = self.outboxes.now = session.heard = now
+        if session.closing:
+            return
+        if session.input:
+            data = self._with_earlier(session, data)
+        start, size = 0, len(data)
+        while start < size and not session.holders and not session.closing:
+            if session.payload is not None:
+                words, count = session.payload
+                if size - start < count:
+                    break
+                session.payload = None
+                payload = data[start : start + count]
+                start += count
+                commands.run(self, session, words, payload)
+                continue
+            # at most MAX_LINE bytes and an LF are looked at together, so that a longer line is noticed
+            # without a look at each line, and the lines of a block stay in the processor's cache
+            end = data.rfind(b"\n", start, start + MAX_LINE + 1) + 1
+            if not end:
+                if size - start > MAX_LINE:
+                    self._too_long(session, b"a line may have %d bytes" % MAX_LINE)
+                break
+            block = data if start == 0 and end == size else data[start:end]
+            if session.online and send_block(self, session, block):
+                start = end
+            else:
+                start += self._lines(session, block)
+        if not session.closing:
+            if start < size:
+                session.input = bytearray(data[start:])
+                session.backlog = session.holders > 0
+                session.input_since = now
+            elif session.payload is not None:
+                session.input_since = now
+        if session.ended:
+            self._finish(session)
+        if self.outboxes.condemned:
+            self._settle()
+
+    def end(self, session: Session, now: float) -> None:
+        """Take note that the peer has half-closed; it still gets the answers to what it asked."""
+        self._at(now)
+        if session.closing:
+            return
+        session.ended = True
+        self._finish(session)
+        self._settle()
+
+    def written(self, session: Session, sent: int, now: float) -> None:
+        """Take note of a short write, or of any write to a `careful` session."""
+        self._at(now)
+        self.outboxes.written(session, sent)
+
+    def lost(self, session: Session, now: float) -> None:
+        """Take note that a connection is gone; everything about it is forgotten."""
+        self._at(now)
+        self._leave(session)
+        session.closing = True
+        session.chunks.clear()
+        session.waiting = 0
+        self.sessions.pop(session, None)
+        self.outboxes.forget(session)
+        self._settle()
+
+    def tick(self, now: float) -> None:
+        """Do what is due: time-outs, and the ends of patience."""
+        self._at(now)
+        if now >= self.outboxes.deadline:
+            self.outboxes.expire()
+        if now >= self._next_scan:
+            self._next_scan = now + _SCAN
+            for session in list(self.sessions):
+                self._look_at_clocks(session)
+        self._settle()
+
+    def shut_down(self, now: float, reason: bytes = b"the relay is shutting down") -> None:
+        """Say BYE to everybody."""
+        self._at(now)
+        for session in list(self.sessions):
+            self.close(session, reason)
+
+    # what the commands call
+
+    def say(self, session: Session, line: bytes, raw: bytes = b"", by: Session | None = None) -> None:
+        """Queue a reply or an event; see `Outboxes.say`."""
+        self.outboxes.say(session, line, raw, by)
+
+    def fail(self, session: Session, code: bytes, command: bytes, explanation: bytes) -> None:
+        """Refuse a command."""
+        self.counters.refused += 1
+        self.say(session, grammar.fail(code, command, explanation))
+
+    def close(self, session: Session, reason: bytes) -> None:
+        """Say BYE, free the name at once, and have the connection closed once the words are out."""
+        if session.closing:
+            return
+        if session.gaps:
+            self.outboxes.tell_gaps(session)
+        self._leave(session)
+        farewell = grammar.bye(reason)
+        # not by say(): a full outbox must not keep the last word out, nor cut who is being cut
+        if not session.chunks:
+            self.dirty.append(session)
+        session.chunks.append(farewell.replace(b"\n", b"\r\n") if session.crlf else farewell)
+        session.waiting += len(session.chunks[-1])
+        session.closing = True
+        session.closing_since = self.now
+        session.input = bytearray()
+        session.payload = None
+        self.outboxes.let_go(session)
+        self.closing.append(session)
+
+    # inside
+
+    def _settle(self) -> None:
+        """Close whoever was found to be too slow, and whoever is so by the events of that."""
+        condemned = self.outboxes.condemned
+        while condemned:
+            self.close(*condemned.pop())
+
+    def _with_earlier(self, session: Session, data: bytes) -> bytes:
+        """Put what came earlier before what came now, once that can make a difference."""
+        earlier = session.input
+        if not session.backlog:
+            # Only the new bytes are searched: a line that drips in costs no more than one at once.
+            if session.payload is not None:
+                complete = len(earlier) + len(data) >= session.payload[1]
+            else:
+                complete = b"\n" in data or len(earlier) + len(data) > MAX_LINE
+            if not complete:
+                earlier += data
+                return b""
+        session.input = bytearray()
+        session.backlog = False
+        return bytes(earlier + data)
+
+    def _lines(self, session: Session, block: bytes) -> int:
+        """Handle lines one by one; returns how many bytes of the block were used."""
+        start, size = 0, len(block)
+        while start < size and not session.holders and not session.closing:
+            end = block.find(b"\n", start)
+            line = block[start:end]
+            start = end + 1
+            if line.endswith(b"\r"):
+                line = line[:-1]
+                if not session.online:
+                    session.crlf = session.careful = True
+            if not line:
+                continue
+            if not grammar.clean(line):
+                verb = grammar.printable(line.split(b" ", 1)[0].upper(), 16) or b"?"
+                why = b"not UTF-8, or control characters; send such bytes counted (see HELP)"
+                self.fail(session, b"bad-text", verb, why)
+                continue
+            head, colon, text = line.partition(b" :")
+            words = head.split()
+            if not words:
+                continue
+            if colon:
+                commands.run(self, session, words, text)
+            elif (count := commands.counted(words)) is None:
+                commands.run(self, session, words, None)
+            elif count > self.limits.payload:
+                self._too_long(session, b"a payload may have %d bytes" % self.limits.payload)
+            elif not count:
+                commands.run(self, session, words[:-1], b"")
+            else:
+                session.payload = (words[:-1], count)
+                break
+        return start
+
+    def _too_long(self, session: Session, why: bytes) -> None:
+        self.counters.cut_other += 1
+        self.fail(session, b"too-long", b"LINE" if session.payload is None else b"PAYLOAD", why)
+        self.close(session, b"too long")
+
+    def _finish(self, session: Session) -> None:
+        """Close a half-closed session when nothing is left to be answered."""
+        if session.backlog or session.asks:
+            return
+        if session.input:
+            session.input = bytearray()
+            why = b"the input ended in the middle of a command, which was not carried out"
+            self.fail(session, b"truncated", b"LINE" if session.payload is None else b"PAYLOAD", why)
+        self.close(session, b"end of input")
+
+    def _leave(self, session: Session) -> None:
+        """Take a session out of the directory and tell whoever is to know; may be called twice."""
+        if not session.online:
+            return
+        session.online = False
+        directory = self.directory
+        directory.unwatch(session)
+        del directory.sessions[session.key]
+        for room in list(session.rooms.values()):
+            directory.leave(session, room)
+            self.tell_room(room.members, b"LEFT %s %s\n" % (room.name, session.name), session)
+        for watcher in directory.watchers(session.key):
+            self.say(watcher, b"OFFLINE %s\n" % session.name, by=session)
+        commands.drop_questions(self, session)
+        session.routes.clear()
+
+    def tell_room(self, members: dict[Session, None], line: bytes, by: Session) -> None:
+        """Queue an event for all members of a room."""
+        for member in list(members):
+            self.say(member, line, by=by)
+
+    def _look_at_clocks(self, session: Session) -> None:
+        limits, now = self.limits, self.now
+        if session.closing:
+            if now - session.closing_since >= limits.parting_seconds:
+                self.aborted.append(session)
+            return
+        if not session.online and now - session.since >= limits.login_seconds:
+            why = b"no HELLO came within %g seconds" % limits.login_seconds
+        elif session.holders:
+            return  # it is we who do not read it
+        elif (session.input or session.payload) and now - session.input_since >= limits.line_seconds:
+            why = b"a line or payload took longer than %g seconds" % limits.line_seconds
+        elif now - session.heard >= limits.idle_seconds * 2:
+            why = b"nothing was heard of you for %g seconds" % (limits.idle_seconds * 2)
+        else:
+            if now - session.heard < limits.idle_seconds:
+                session.pinged = False
+            elif not session.pinged and session.online:
+                session.pinged = True
+                self.say(session, b"PING relay\n")
+            return
+        self.counters.cut_other += 1
+        self.close(session, why)

@@ -1,0 +1,133 @@
+"""One connected client, as the core sees it: no socket, an outbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from hailer.relay.core.rooms import Room
+
+Chunk = bytes | memoryview
+
+
+class Route(NamedTuple):
+    """Where the lines of one session that start with the same head go, looked up once.
+
+    ``SEND bob :`` of alice is the head ``SEND bob `` here; what its receivers see starts with `prefix`,
+    ``MSG alice bob :``. The two with a leading LF turn a whole read of such lines by one replace.
+    """
+
+    target: Session | None
+    room: Room | None
+    prefix: bytes
+    lf_head: bytes
+    lf_prefix: bytes
+
+
+class Gap:
+    """Messages of one source that a receiver lost."""
+
+    __slots__ = ("count", "since")
+
+    def __init__(self, since: float) -> None:
+        self.count = 0
+        self.since = since
+
+
+class Session:
+    """What the relay knows of one connection.
+
+    An edge makes a subclass of it that adds the socket; the core never looks at that. The attributes are
+    public between core and edge:
+
+    Attributes:
+        chunks: output to be written, in order.
+        waiting: bytes in `chunks`.
+        blocked: the last write was short: the edge waits until the peer takes more.
+        careful: output for it needs more than being appended (it is blocked, or wants CRLF).
+        holders: how many receivers this session's reading waits for; it is read only at 0.
+        closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
+        ended: the peer has half-closed: no more input will come.
+    """
+
+    __slots__ = (
+        "asked",
+        "asks",
+        "backlog",
+        "blocked",
+        "careful",
+        "chunks",
+        "closing",
+        "closing_since",
+        "crlf",
+        "ended",
+        "full",
+        "full_since",
+        "gaps",
+        "heard",
+        "holders",
+        "id",
+        "input",
+        "input_since",
+        "key",
+        "lagged_at",
+        "lagging",
+        "mark",
+        "name",
+        "online",
+        "payload",
+        "peer",
+        "pinged",
+        "rooms",
+        "routes",
+        "since",
+        "stalled_since",
+        "waiters",
+        "waiting",
+        "watched",
+    )
+
+    def __init__(self, peer: str, now: float) -> None:
+        self.peer = peer
+        self.since = now
+        self.heard = now
+        self.pinged = False
+        # who it is
+        self.name = b""
+        self.key = b""
+        self.id = b""
+        self.online = False
+        self.crlf = False
+        # input
+        self.input = bytearray()
+        self.input_since = now
+        self.backlog = False
+        self.payload: tuple[list[bytes], int] | None = None
+        self.routes: dict[bytes, Route] = {}
+        # output
+        self.chunks: list[Chunk] = []
+        self.waiting = 0
+        self.careful = False
+        self.blocked = False
+        self.full = False
+        self.full_since = 0.0
+        self.lagging = False
+        self.lagged_at = float("-inf")
+        self.mark = 0
+        self.stalled_since = 0.0
+        self.gaps: dict[bytes, Gap] | None = None
+        self.waiters: dict[Session, None] | None = None
+        self.holders = 0
+        # the end
+        self.closing = False
+        self.closing_since = 0.0
+        self.ended = False
+        # what it takes part in
+        self.rooms: dict[bytes, Room] = {}
+        self.watched: set[bytes] | None = None
+        self.asks: dict[bytes, Session] | None = None
+        self.asked: dict[tuple[Session, bytes], None] | None = None
+
+    def __repr__(self) -> str:
+        name = self.name.decode() if self.name else "(not logged in)"
+        return f"<session {name} from {self.peer}>"
