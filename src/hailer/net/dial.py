@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dial", "dial_async"]
 
+_DIALLED = ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix")
+
 
 def dial(
     endpoint: Endpoint,
@@ -158,6 +160,8 @@ class _Call:
             raise UsageError(f"a timeout of {timeout} seconds leaves no time: give more than 0, or None")
         if retries < 0 or retry_delay < 0:
             raise UsageError("retries and the delay before them cannot be negative: give 0 or more")
+        if endpoint.scheme not in _DIALLED:
+            raise EndpointError(f"{endpoint} cannot be dialled: give tcp://, udp:// or unix:")
         if endpoint.port == 0:
             raise EndpointError(f"{endpoint} is for listening: give the port that the server listens on")
         self.endpoint = endpoint
