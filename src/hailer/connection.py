@@ -1,0 +1,324 @@
+"""Transports and connections: all that a handler sees of the network.
+
+A `Transport` moves bytes and is what a concurrency model supplies: a blocking one never suspends, an
+asyncio one awaits its loop. A `Connection` is written once on top of it and moves messages. So a
+handler that awaits only its connection and `sleep` runs under every model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from hailer.errors import BusyError, ConnectionClosed, EndOfStream, FramingError, UsageError
+from hailer.framing import DEFAULT_MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from hailer.endpoint import Endpoint
+    from hailer.framing import Framing
+
+__all__ = ["READ_SIZE", "Connection", "Handler", "Transport", "sleep", "sleeper"]
+
+READ_SIZE = 64 * 1024
+"""Bytes asked of a transport at once, unless the framing asks for another number."""
+
+sleeper: ContextVar[Callable[[float], Awaitable[None]] | None] = ContextVar("sleeper", default=None)
+"""What `sleep` awaits in this context; the driver of a concurrency model sets it."""
+
+
+class Transport(Protocol):
+    """Bytes in and out: what a concurrency model supplies to a connection.
+
+    Deadlines are instants of the monotonic clock (`time.monotonic`), in seconds; None is no deadline.
+    `hailer.testing.check_transport` checks all that stands here.
+    """
+
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint of this side."""
+
+    @property
+    def peer(self) -> Endpoint:
+        """The endpoint of the other side."""
+
+    async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        """Read what has come, waiting for at least one byte.
+
+        A cancelled or timed out pull loses nothing: what has come stays for the next one.
+
+        Args:
+            limit: the most bytes to give.
+            deadline: the instant at which to stop waiting.
+
+        Returns:
+            One to `limit` bytes, or ``b""`` when the peer has finished, and again so at each later call.
+
+        Raises:
+            TimedOut: nothing came before the deadline.
+            ConnectionLost: the peer vanished; what had come before was given first.
+            ConnectionClosed: this side closed or aborted the transport.
+        """
+
+    async def push(self, data: bytes, deadline: float | None = None) -> None:
+        """Send bytes; return when they are the kernel's or within a bounded buffer.
+
+        After a push that ended in an error or was cancelled, either nothing of `data` was sent, or the
+        transport takes no more bytes: the peer never sees bytes that follow a gap.
+
+        Raises:
+            TimedOut: there was no room before the deadline.
+            ConnectionLost: the peer vanished.
+            ConnectionClosed: this side finished, closed or aborted the transport.
+        """
+
+    async def finish(self) -> None:
+        """Half-close: nothing more will be sent, but the answers can still be read."""
+
+    async def close(self) -> None:
+        """Send what is in the buffer, within a bounded time, and release everything; may be called twice."""
+
+    def abort(self) -> None:
+        """Release everything now; what is in the buffer is lost. May be called twice, and after close."""
+
+
+class Connection:
+    """Messages in and out.
+
+    One task receives at a time; sends from several tasks are each whole. Iterating over a connection
+    gives its messages until the peer finishes.
+
+    Args:
+        transport: what carries the bytes; the connection owns it from now on.
+        framing: how messages are marked off in the bytes.
+        max_message: the most bytes of a message that the peer may send.
+        timeout: seconds for a receive or a send that names none; None waits for ever.
+        message_timeout: seconds from the first bytes of a message to its end, whatever the timeout.
+        now: the monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        framing: Framing,
+        *,
+        max_message: int = DEFAULT_MAX_MESSAGE,
+        timeout: float | None = None,
+        message_timeout: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._encode = framing.encode
+        self._decoder = framing.decoder(max_message)
+        self._read_size = framing.read_size or READ_SIZE
+        self._timeout = timeout
+        self._message_timeout = message_timeout
+        self._now = now
+        self._arrived: deque[bytes | FramingError] = deque()
+        self._receiving = False
+        self._ended = False
+        self._closed = False
+        self._broken: FramingError | None = None
+
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint of this side."""
+        return self._transport.local
+
+    @property
+    def peer(self) -> Endpoint:
+        """The endpoint of the other side."""
+        return self._transport.peer
+
+    async def receive(self, timeout: float | None = None) -> bytes:
+        """Wait for the next message.
+
+        A cancelled or timed out receive loses nothing: the next one goes on where it stopped.
+
+        Args:
+            timeout: seconds for the whole message, however many pieces it comes in; `math.inf` waits for
+                ever; None is the connection's own timeout.
+
+        Raises:
+            EndOfStream: the peer finished; it may still read, so answers can be sent.
+            TimedOut: the message was not complete in time.
+            MessageTooLong: a message over the limit was skipped; the connection goes on, unless the error
+                is fatal.
+            FramingError: the bytes are no frames; close the connection.
+            ConnectionLost: the peer vanished.
+            ConnectionClosed: this side closed the connection.
+            BusyError: another task is receiving already.
+        """
+        if not self._arrived:
+            await self._fill(timeout)
+        item = self._arrived.popleft()
+        if isinstance(item, FramingError):
+            raise self._note(item)
+        return item
+
+    async def receive_many(self, timeout: float | None = None) -> list[bytes]:
+        """Wait for messages and take all that have come: what one read brought is one unit of work.
+
+        Raises:
+            The same as `receive`; an error stands in its place, after the messages before it.
+        """
+        arrived = self._arrived
+        if not arrived:
+            await self._fill(timeout)
+        messages: list[bytes] = []
+        while arrived:
+            item = arrived[0]
+            if isinstance(item, FramingError):
+                if messages:
+                    break
+                arrived.popleft()
+                raise self._note(item)
+            messages.append(item)
+            arrived.popleft()
+        return messages
+
+    async def send(self, message: bytes, timeout: float | None = None) -> None:
+        """Send one message; a peer that does not read makes this wait (back-pressure).
+
+        Args:
+            message: the message, without its framing.
+            timeout: seconds to wait for room; `math.inf` waits for ever; None is the connection's own.
+
+        Raises:
+            MessageError: the framing cannot carry this message; nothing was sent.
+            TimedOut: the peer made no room in time.
+            ConnectionLost: the peer vanished.
+            ConnectionClosed: this side finished or closed the connection.
+        """
+        await self._transport.push(self._encode(message), self._deadline(timeout))
+
+    async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
+        """Send a batch of messages at once, all of them or none.
+
+        Raises:
+            The same as `send`; a message that the framing cannot carry stops the whole batch.
+        """
+        data = b"".join(map(self._encode, messages))
+        if data:
+            await self._transport.push(data, self._deadline(timeout))
+
+    async def finish(self) -> None:
+        """Tell the peer that no more will be sent; its answers can still be received.
+
+        Raises:
+            ConnectionLost: the peer vanished.
+        """
+        await self._transport.finish()
+
+    async def close(self) -> None:
+        """Send what is still in the buffer and let go of the connection; may be called twice."""
+        self._closed = True
+        self._arrived.clear()
+        await self._transport.close()
+
+    def abort(self) -> None:
+        """Let go of the connection now, without sending what is still in the buffer."""
+        self._closed = True
+        self._arrived.clear()
+        self._transport.abort()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.peer}>"
+
+    async def _fill(self, timeout: float | None) -> None:
+        """Read until at least one message, or an error in its place, has arrived."""
+        if self._receiving:
+            raise BusyError(
+                f"two tasks receive from {self.peer} at once: let one task receive and hand the messages on"
+            )
+        if self._closed:
+            raise ConnectionClosed("this side closed the connection: open another to go on")
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
+        if self._ended:
+            raise EndOfStream("the peer has finished sending: send what is left to answer, then close")
+        self._receiving = True
+        try:
+            deadline = self._deadline(timeout)
+            partial = False
+            while not self._arrived:
+                data = await self._transport.pull(self._read_size, deadline)
+                self._arrived.extend(self._decoder.feed(data))
+                if not data:
+                    self._ended = True
+                    if not self._arrived:
+                        raise EndOfStream(
+                            "the peer has finished sending: send what is left to answer, then close"
+                        )
+                elif not partial and self._message_timeout is not None:
+                    # The first bytes of a message start its own clock, which no drip of bytes puts off.
+                    partial = True
+                    end = self._now() + self._message_timeout
+                    deadline = end if deadline is None else min(deadline, end)
+        finally:
+            self._receiving = False
+
+    def _note(self, error: FramingError) -> FramingError:
+        """Remember a fatal error: each later receive meets it again."""
+        if error.fatal:
+            self._broken = error
+        return error
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        if timeout is None:
+            timeout = self._timeout
+        if timeout is None or timeout == math.inf:
+            return None
+        return self._now() + timeout
+
+
+async def sleep(seconds: float) -> None:
+    """Wait, under any concurrency model: inside a handler, or in a task of an asyncio program.
+
+    Args:
+        seconds: how long; 0 lets others run where there are others.
+
+    Raises:
+        UsageError: there is neither a handler nor an event loop around.
+        ConnectionClosed: the server was stopped meanwhile.
+    """
+    chosen = sleeper.get()
+    if chosen is not None:
+        await chosen(seconds)
+        return
+    import asyncio  # noqa: PLC0415 (only asyncio programs come here: others have a model that set its own)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "hailer.sleep was awaited outside a handler and an event loop: use time.sleep there"
+        ) from None
+    await asyncio.sleep(seconds)
+
+
+Handler = Callable[[Connection], Coroutine[Any, Any, None]]
+"""``async def handle(connection)``: what a server runs for each connection, under any model."""

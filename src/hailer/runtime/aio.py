@@ -1,0 +1,351 @@
+"""Transports of asyncio's event loops, uvloop or stock, and `connect` for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import time
+from typing import TYPE_CHECKING, Literal, cast
+
+from hailer.connection import Connection
+from hailer.endpoint import Endpoint
+from hailer.errors import ConnectionLost, HailerError, TimedOut, UsageError
+from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
+from hailer.net.dial import dial_async
+from hailer.net.oserrors import map_os_error
+from hailer.runtime.buffer import ByteQueue
+from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.framing import Framing
+    from hailer.net.address import RawAddress
+
+__all__ = ["AioTransport", "Loop", "connect", "loop_factory", "open_transport"]
+
+Loop = Literal["auto", "uvloop", "stock"]
+"""Which event loop: uvloop where it can be imported and stock elsewhere, or one of the two."""
+
+READ_HIGH = 128 * 1024
+"""Bytes that wait to be pulled before reading pauses; one read more (256 KiB) may come on top."""
+
+READ_PIECES = 256
+"""Reads that wait to be pulled before reading pauses: single bytes cost 40 times their size."""
+
+WRITE_HIGH = 64 * 1024
+"""Bytes in the loop's buffer from which pushes wait. Set for every transport: stock and uvloop differ."""
+
+WRITE_LOW = 16 * 1024
+"""Bytes in that buffer from which they go on."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that close waits for a peer to take what is still in the buffer."""
+
+
+def loop_factory(loop: Loop = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
+    """Choose an event loop for `asyncio.Runner`.
+
+    Raises:
+        UsageError: uvloop was asked for by name and is not installed.
+    """
+    if loop != "stock":
+        try:
+            import uvloop  # noqa: PLC0415 (there may be none)
+        except ImportError:
+            if loop == "uvloop":
+                raise UsageError("uvloop is not installed: install it or choose loop='stock'") from None
+        else:
+            return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
+    return asyncio.SelectorEventLoop
+
+
+class _Gate:
+    """Tasks that wait for something to change, each with its deadline, and one timer for all of them.
+
+    The timer is left running when a wait ends early: a timer for each of a million receives would cost
+    more than the receives.
+    """
+
+    __slots__ = ("_loop", "_timer", "_timer_at", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[asyncio.Future[bool], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    async def wait(self, deadline: float | None) -> bool:
+        """Wait for `open`; give False when the deadline came first."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        if deadline is None:
+            self._waiting[future] = math.inf
+        else:
+            self._waiting[future] = deadline
+            if deadline < self._timer_at:
+                self._arm(deadline)
+        try:
+            return await future
+        finally:
+            del self._waiting[future]
+
+    def open(self) -> None:
+        """Wake all that wait; each looks for itself whether its turn has come."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(True)
+
+    def release(self) -> None:
+        """Stop the timer: nothing will change any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: float) -> None:
+        self.release()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        now = time.monotonic()
+        following = math.inf
+        for future, deadline in self._waiting.items():
+            if deadline > now:
+                following = min(following, deadline)
+            elif not future.done():
+                future.set_result(False)
+        if following < math.inf:
+            self._arm(following)
+
+
+class AioTransport(asyncio.Protocol):
+    """A transport over a stream socket of the running event loop.
+
+    Made by `adopt`. What arrives waits in a bounded buffer: reading pauses when nobody pulls. A push
+    waits until there is room and then hands over all of its bytes at once, so that one which is
+    cancelled or timed out has sent nothing.
+    """
+
+    def __init__(self, sock: socket.socket, names: Names) -> None:
+        self._socket = sock
+        self._names = names
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._queue = ByteQueue()
+        self._readable = _Gate(self._loop)
+        self._writable = _Gate(self._loop)
+        self._reading = True
+        self._room = True
+        self._ended = False  # the peer has finished
+        self._finished = False  # this side has finished
+        self._closed = False
+        self._gone = False  # the loop has let go of the socket
+        self._lost: HailerError | None = None
+        self._closing: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def adopt(cls, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> AioTransport:
+        """Take a connected stream socket over; it is closed if this fails.
+
+        Args:
+            sock: the socket, from accept or from dial.
+            scheme: the kind of its endpoints, such as ``tcp``.
+            peer: the address of the peer where accept has told it.
+
+        Raises:
+            ConnectionLost: it has gone already.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            names = Names(sock, scheme, peer)
+            try:
+                prepare(sock)
+                sock.setblocking(False)
+                # For both sides: without TLS an accepted socket is like any connected one, and this takes
+                # Unix sockets under both loops.
+                _, protocol = await loop.connect_accepted_socket(lambda: cls(sock, names), sock)
+            except OSError as error:
+                raise map_os_error(error, "receive", names.peer.address_text) from error
+        except BaseException:
+            sock.close()
+            raise
+        return protocol
+
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint of this side."""
+        return self._names.local
+
+    @property
+    def peer(self) -> Endpoint:
+        """The endpoint of the other side."""
+        return self._names.peer
+
+    async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        queue = self._queue
+        while not queue.size:
+            if self._closed:
+                raise closed_error()
+            if self._ended:
+                return b""
+            if self._lost is not None:
+                raise self._lost.with_traceback(None)
+            if not await self._readable.wait(deadline):
+                raise TimedOut(
+                    f"nothing came from {self.peer} in time: receive again or close the connection"
+                )
+        data = queue.take(limit)
+        if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
+            self._reading = True
+            if self._transport is not None and not self._gone:
+                self._transport.resume_reading()
+        return data
+
+    async def push(self, data: bytes, deadline: float | None = None) -> None:
+        while not self._room and not self._closed:
+            if not await self._writable.wait(deadline):
+                raise TimedOut(
+                    f"{self.peer} made no room to send in time: it does not read; close the connection"
+                )
+        if self._closed:
+            raise closed_error()
+        if self._finished:
+            raise finished_error()
+        if self._lost is not None or self._transport is None:
+            raise (self._lost or closed_error()).with_traceback(None)
+        self._transport.write(data)
+
+    async def finish(self) -> None:
+        if self._closed:
+            raise closed_error()
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
+        if not self._finished and self._transport is not None:
+            self._finished = True
+            self._transport.write_eof()
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._leave()
+            transport = self._transport
+            if transport is not None and not self._gone:
+                if not self._ended and transport.get_write_buffer_size() == 0:
+                    self._discard()
+                self._closing = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
+                transport.close()
+        while not self._gone:
+            await self._writable.wait(None)
+
+    def abort(self) -> None:
+        if not self._gone:
+            self._leave()
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            except OSError:
+                pass  # the loop has closed it already
+            if self._transport is not None:
+                self._transport.abort()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        queue = self._queue
+        queue.put(data)
+        if queue.size >= READ_HIGH or queue.pieces >= READ_PIECES:
+            self._reading = False
+            cast("asyncio.Transport", self._transport).pause_reading()
+        self._readable.open()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._readable.open()
+        return True  # the loop keeps the other direction open
+
+    def pause_writing(self) -> None:
+        self._room = False
+
+    def resume_writing(self) -> None:
+        self._room = True
+        self._writable.open()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
+        self._room = True
+        if isinstance(exc, OSError):
+            self._lost = map_os_error(exc, "receive", self.peer.address_text)
+        elif not self._closed:
+            self._lost = ConnectionLost(
+                f"the connection with {self.peer.address_text} is gone: connect again"
+            )
+        if self._closing is not None:
+            self._closing.cancel()
+        for gate in (self._readable, self._writable):
+            gate.open()
+            gate.release()
+
+    def _leave(self) -> None:
+        self._closed = True
+        self._queue.clear()
+        self._readable.open()
+        self._writable.open()
+
+    def _discard(self) -> None:
+        """Say goodbye and throw away what has come: see `hailer.runtime.sockets.discard`."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            discard(self._socket)
+        except OSError:
+            pass  # the peer has gone: there is nothing to take leave of
+
+
+async def open_transport(
+    endpoint: Endpoint | str, *, timeout: float | None = 10.0, retries: int = 0, retry_delay: float = 0.5
+) -> AioTransport:
+    """Dial and give the bytes, for programs with a grammar of their own.
+
+    Args and errors are those of `connect`.
+    """
+    if isinstance(endpoint, str):
+        endpoint = Endpoint.parse(endpoint)
+    sock = await dial_async(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    return await AioTransport.adopt(sock, endpoint.scheme)
+
+
+async def connect(
+    endpoint: Endpoint | str,
+    *,
+    framing: Framing | str = "line",
+    timeout: float | None = 10.0,
+    retries: int = 0,
+    retry_delay: float = 0.5,
+    max_message: int = DEFAULT_MAX_MESSAGE,
+) -> Connection:
+    """Connect to a stream endpoint, in an asyncio program.
+
+    Args:
+        endpoint: what to dial, or its text.
+        framing: how messages are marked off, or its name.
+        timeout: seconds for connecting, all addresses together; None is no limit. Receiving and sending
+            have time-outs of their own.
+        retries: how many more times to try.
+        retry_delay: seconds before the first of these.
+        max_message: the most bytes of a message that the peer may send.
+
+    Raises:
+        EndpointError: the text is no endpoint.
+        ResolveError: the name does not resolve.
+        DialError: no address could be reached.
+        TimedOut: it took too long.
+    """
+    chosen = as_framing(framing)
+    transport = await open_transport(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    return Connection(transport, chosen, max_message=max_message)

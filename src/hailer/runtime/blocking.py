@@ -1,0 +1,338 @@
+"""Transports that block instead of suspending, and the blocking twin of a connection.
+
+A coroutine that awaits only such a transport never suspends, so one ``send(None)`` runs it to its end:
+the iterative and thread models, and programs without an event loop, use the same `Connection` as asyncio.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from hailer.connection import Connection
+from hailer.endpoint import Endpoint
+from hailer.errors import ConnectionLost, EndOfStream, ForeignAwaitError, HailerError, TimedOut
+from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
+from hailer.net.dial import dial
+from hailer.net.oserrors import Doing, map_os_error
+from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Iterator
+    from types import TracebackType
+
+    from hailer.framing import Framing
+    from hailer.net.address import RawAddress
+
+__all__ = ["BlockingConnection", "BlockingTransport", "connect", "open_transport", "run_to_end"]
+
+T = TypeVar("T")
+
+# What the event loops say when they are called from outside.
+_NO_LOOP = (
+    "no running event loop",
+    "no current event loop",
+    "must be called from async context",
+    "not in async context",
+)
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, T], model: str = "blocking") -> T:
+    """Run a coroutine that awaits nothing but blocking transports and `hailer.sleep`.
+
+    Args:
+        coroutine: it is finished or closed afterwards.
+        model: the name of the model, for the error.
+
+    Raises:
+        ForeignAwaitError: it awaited something that needs an event loop. It is raised at that await.
+    """
+    step = coroutine.send
+    argument: Any = None
+    try:
+        for _ in range(
+            3
+        ):  # a handler may catch the error and await once more; it does not get to do so for ever
+            foreign = step(argument)
+            step = coroutine.throw
+            what = (
+                "something"
+                if foreign is None
+                else f"a {type(foreign).__module__}.{type(foreign).__qualname__}"
+            )
+            argument = ForeignAwaitError(_foreign(what, model))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    except RuntimeError as error:
+        if any(text in str(error) for text in _NO_LOOP):
+            raise ForeignAwaitError(_foreign("something that needs an event loop", model)) from error
+        raise
+    finally:
+        coroutine.close()
+    raise argument
+
+
+def _foreign(what: str, model: str) -> str:
+    return (
+        f"the handler awaits {what}, but the {model} model has no event loop: await only the connection's "
+        "own methods and hailer.sleep(), or choose model='asyncio'"
+    )
+
+
+class BlockingTransport(Names):
+    """A transport over a blocking stream socket; its coroutines never suspend.
+
+    It belongs to the thread that makes it. `abort` may be called from any other and wakes it; it has
+    to `close` even so.
+
+    Args:
+        sock: a connected stream socket, owned from now on.
+        scheme: the kind of its endpoints, such as ``tcp``.
+        peer: the address of the peer where accept has told it.
+    """
+
+    __slots__ = ("_aborted", "_closed", "_cut", "_finished", "_lock", "_owner", "_poll", "_socket")
+
+    def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
+        super().__init__(sock, scheme, peer)
+        sock.setblocking(True)
+        self._socket = sock
+        self._poll: select.poll | None = None
+        self._aborted = False
+        self._closed = False
+        self._finished = False
+        self._cut = False
+        self._owner = threading.get_ident()
+        self._lock = threading.Lock()  # between abort in one thread and close in another
+
+    async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        try:
+            data = self._socket.recv(limit) if deadline is None else self._pull_until(limit, deadline)
+        except TimedOut:
+            raise
+        except OSError as error:
+            raise self._explain(error, "receive") from error
+        if self._aborted:
+            raise closed_error()
+        return data
+
+    async def push(self, data: bytes, deadline: float | None = None) -> None:
+        if self._closed or self._aborted:
+            raise closed_error()
+        if self._finished:
+            raise finished_error()
+        if self._cut:
+            raise ConnectionLost("an earlier message was cut off by its time-out: open another connection")
+        try:
+            # Write first, and wait only after a short write.
+            sent = self._send(data)
+            if sent < len(data):
+                self._push_rest(memoryview(data)[sent:], deadline, started=sent > 0)
+        except TimedOut:
+            raise
+        except OSError as error:
+            raise self._explain(error, "send") from error
+
+    async def finish(self) -> None:
+        if self._closed or self._aborted:
+            raise closed_error()
+        if not self._finished:
+            self._finished = True
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                raise self._explain(error, "send") from error
+
+    async def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if not self._aborted:
+                    self._socket.shutdown(socket.SHUT_WR)
+                    discard(self._socket)
+            except OSError:
+                pass  # the peer has gone: there is nothing to take leave of
+            self._socket.close()
+
+    def abort(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._aborted = True
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                # Another thread may wait on the descriptor: to close it here could hand its number to
+                # another connection under that thread's hands. Shutting it down wakes the thread.
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer has gone already
+            if threading.get_ident() == self._owner:
+                self._closed = True
+                self._socket.close()
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _push_rest(self, rest: memoryview, deadline: float | None, *, started: bool) -> None:
+        while rest:
+            if not self._wait(select.POLLOUT, deadline):
+                self._cut = started
+                raise TimedOut(
+                    f"{self.peer} made no room to send in time: it does not read; close the connection"
+                )
+            sent = self._send(rest)
+            started = started or sent > 0
+            rest = rest[sent:]
+
+    def _pull_until(self, limit: int, deadline: float) -> bytes:
+        while True:
+            if not self._wait(select.POLLIN, deadline):
+                raise TimedOut(
+                    f"nothing came from {self.peer} in time: receive again or close the connection"
+                )
+            try:
+                return self._socket.recv(limit, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue  # readiness may be false (recv(2)): ask again
+
+    def _wait(self, event: int, deadline: float | None) -> bool:
+        """Wait until the socket is ready; tell whether it is, rather than that the deadline passed."""
+        if self._poll is None:
+            self._poll = select.poll()
+        self._poll.register(self._socket, event)
+        if deadline is None:
+            return bool(self._poll.poll())
+        # An expired deadline still takes what is there already.
+        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def _explain(self, error: OSError, doing: Doing) -> HailerError:
+        if self._closed or self._aborted:
+            return closed_error()
+        return map_os_error(error, doing, self.peer.address_text)
+
+
+def open_transport(
+    endpoint: Endpoint | str, *, timeout: float | None = 10.0, retries: int = 0, retry_delay: float = 0.5
+) -> BlockingTransport:
+    """Dial and give the bytes, for programs with a grammar of their own.
+
+    Args and errors are those of `connect`.
+    """
+    if isinstance(endpoint, str):
+        endpoint = Endpoint.parse(endpoint)
+    sock = dial(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    try:
+        prepare(sock)
+        return BlockingTransport(sock, endpoint.scheme)
+    except OSError as error:
+        sock.close()
+        raise map_os_error(error, "dial", endpoint.address_text) from error
+
+
+def connect(
+    endpoint: Endpoint | str,
+    *,
+    framing: Framing | str = "line",
+    timeout: float | None = 10.0,
+    retries: int = 0,
+    retry_delay: float = 0.5,
+    max_message: int = DEFAULT_MAX_MESSAGE,
+) -> BlockingConnection:
+    """Connect to a stream endpoint, without an event loop.
+
+    Args:
+        endpoint: what to dial, or its text.
+        framing: how messages are marked off, or its name.
+        timeout: seconds for connecting, all addresses together; None is no limit. Receiving and sending
+            have time-outs of their own.
+        retries: how many more times to try.
+        retry_delay: seconds before the first of these.
+        max_message: the most bytes of a message that the peer may send.
+
+    Raises:
+        EndpointError: the text is no endpoint.
+        ResolveError: the name does not resolve.
+        DialError: no address could be reached.
+        TimedOut: it took too long.
+    """
+    transport = open_transport(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    return BlockingConnection(Connection(transport, as_framing(framing), max_message=max_message))
+
+
+class BlockingConnection:
+    """The same connection for programs without an event loop: the same methods as plain functions.
+
+    Each runs the coroutine of `hailer.connection.Connection` of the same name to its end; see there.
+
+    Args:
+        connection: one over a `BlockingTransport`, owned from now on.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint of this side."""
+        return self._connection.local
+
+    @property
+    def peer(self) -> Endpoint:
+        """The endpoint of the other side."""
+        return self._connection.peer
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """Wait for the next message, `timeout` seconds for the whole of it."""
+        return run_to_end(self._connection.receive(timeout))
+
+    def receive_many(self, timeout: float | None = None) -> list[bytes]:
+        """Wait for messages and take all that have come."""
+        return run_to_end(self._connection.receive_many(timeout))
+
+    def send(self, message: bytes, timeout: float | None = None) -> None:
+        """Send one message, waiting at most `timeout` seconds for room."""
+        run_to_end(self._connection.send(message, timeout))
+
+    def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
+        """Send a batch of messages at once."""
+        run_to_end(self._connection.send_many(messages, timeout))
+
+    def finish(self) -> None:
+        """Tell the peer that no more will be sent; its answers can still be received."""
+        run_to_end(self._connection.finish())
+
+    def close(self) -> None:
+        """Let go of the connection; may be called twice."""
+        run_to_end(self._connection.close())
+
+    def abort(self) -> None:
+        """Break the connection now; may be called from any thread."""
+        self._connection.abort()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            try:
+                message = self.receive()
+            except EndOfStream:
+                return
+            yield message
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<BlockingConnection to {self.peer}>"

@@ -1,0 +1,202 @@
+"""What all concurrency models share: the contract of a driver, its limits, and the life of one connection."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from hailer.connection import Connection, Handler, Transport
+from hailer.errors import ConnectionEnded, FramingError, TimedOut
+from hailer.framing import DEFAULT_MAX_MESSAGE
+from hailer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hailer.framing import Framing
+    from hailer.net.listener import Listener
+
+__all__ = ["AcceptTrouble", "Counters", "Model", "Policy", "serve_connection"]
+
+log = logging.getLogger("hailer.server")
+
+# No descriptor, no memory: the peer is still in the backlog, and there will be room again (trio's list).
+_FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+# Linux hands the pending errors of the new connection to accept(2), which says to treat them like EAGAIN.
+_GONE = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EAGAIN",
+        "ECONNABORTED",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",
+        "EPROTO",
+    )
+    if hasattr(errno, name)
+)
+
+ABORT_GRACE = 1.0
+"""Seconds that a handler gets to end after its connection was aborted."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds without accepting after the machine had no room for another connection."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a server has seen since it started."""
+
+    accepted: int = 0
+    active: int = 0
+    accept_failures: int = 0
+    handler_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a server does with each connection, whatever its concurrency model.
+
+    Attributes:
+        handler: the coroutine function run for each connection.
+        framing: how messages are marked off.
+        max_message: bytes that a message may have.
+        max_connections: connections served at once; more wait in the backlog of the kernel.
+        idle_timeout: seconds that one receive or send of a handler may wait; None waits for ever.
+        message_timeout: seconds from the first bytes of a message to its end.
+        drain: seconds that handlers get to end after a drain began.
+        counters: what has happened.
+    """
+
+    handler: Handler
+    framing: Framing
+    max_message: int = DEFAULT_MAX_MESSAGE
+    max_connections: int = 1000
+    idle_timeout: float | None = None
+    message_timeout: float | None = None
+    drain: float = 5.0
+    counters: Counters = field(default_factory=Counters)
+
+
+class Model(Protocol):
+    """The contract of a driver: one is made for each server, with its `Policy`, and serves once."""
+
+    def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+        """Accept and serve until drained or stopped; every thread, task and connection is gone at the end.
+
+        Args:
+            listeners: closed by the model as soon as it stops accepting.
+            ready: called once when connections are accepted.
+        """
+
+    def drain(self) -> None:
+        """Accept no more, let the handlers end until the deadline, then stop.
+
+        May be called from any thread, from a signal handler, before `serve`, and more than once.
+        """
+
+    def stop(self) -> None:
+        """Accept no more and abort every connection now; to be called like `drain`."""
+
+
+class AcceptTrouble:
+    """What to do when accept fails: survive what passes, log it once a second, count it."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._last_log = -1.0
+        self._unlogged = 0
+
+    def pause(self, error: OSError) -> float:
+        """Say how long not to accept after this error.
+
+        Returns:
+            Seconds; 0 when only this one connection is lost.
+
+        Raises:
+            OSError: the error itself, when it will not pass by itself.
+        """
+        if error.errno in _GONE:
+            return 0.0
+        if error.errno not in _FULL:
+            raise error
+        self.note(f"accept: {error.strerror}")
+        return ACCEPT_PAUSE
+
+    def note(self, what: str) -> None:
+        """Count one failure, and log it unless one was logged within this second."""
+        self._counters.accept_failures += 1
+        self._unlogged += 1
+        now = time.monotonic()
+        if self._last_log < 0 or now - self._last_log >= 1:
+            log.warning(
+                "cannot accept now, new connections wait (%d times, %d are served): %s; "
+                "raise the descriptor limit (ulimit -n) or lower max_connections",
+                self._unlogged,
+                self._counters.active,
+                what,
+            )
+            self._last_log = now
+            self._unlogged = 0
+
+
+async def serve_connection(transport: Transport, policy: Policy) -> None:
+    """Run the handler for one connection to its end: the same coroutine under every model.
+
+    Whatever the handler does, nothing but a cancellation leaves this, and the transport is closed.
+    """
+    connection = Connection(
+        transport,
+        policy.framing,
+        max_message=policy.max_message,
+        timeout=policy.idle_timeout,
+        message_timeout=policy.message_timeout,
+    )
+    try:
+        await policy.handler(connection)
+    except ConnectionEnded as error:
+        log.debug("%s ended: %s", _name(transport), error)
+    except (TimedOut, FramingError) as error:
+        log.info("%s closed: %s", _name(transport), printable(str(error)))
+    except Exception as error:
+        policy.counters.handler_failures += 1
+        log.error("the handler failed, closing %s: %s", _name(transport), _describe(error))  # noqa: TRY400 (the text of a peer may stand in the exception)
+    except BaseException:
+        transport.abort()
+        raise
+    try:
+        await connection.close()
+    except Exception as error:
+        log.debug("%s while closing: %s", _name(transport), printable(str(error)))
+        transport.abort()
+    except BaseException:
+        transport.abort()
+        raise
+
+
+def _name(transport: Transport) -> str:
+    return f"connection from {printable(str(transport.peer))}"
+
+
+def _describe(error: BaseException) -> str:
+    """A traceback in which the words of a peer can forge no line: only its own newlines are kept."""
+    chain: list[BaseException] = []
+    here: BaseException | None = error
+    while here is not None and here not in chain:
+        chain.append(here)
+        here = here.__cause__ or (None if here.__suppress_context__ else here.__context__)
+    parts = [printable("".join(traceback.format_exception_only(error)).strip())]
+    for link in chain:
+        head = printable("".join(traceback.format_exception_only(link)).strip())
+        parts.append(f"  {head}\n" + "".join(traceback.format_tb(link.__traceback__)).rstrip("\n"))
+    return "\n".join(parts)

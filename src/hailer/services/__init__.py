@@ -1,0 +1,1 @@
+"""Handlers of the well-known small services, each for every model and framing."""
