@@ -34,7 +34,7 @@ Accepted = tuple[socket.socket, str, "RawAddress"]
 """A connection just accepted: socket, scheme, address of the peer."""
 
 
-class _Flag:
+class Flag:
     """An event that a selector can wait for, and that any thread or signal handler can set.
 
     threading.Event will not do: its lock may be held by the very code that a signal interrupts.
@@ -98,14 +98,14 @@ class BlockingModel(ABC):
         self._aborted = False
         self._done = False
         # Made when serving begins: what changed for the accept loop, for the watchdog, and for sleepers.
-        self._changed: _Flag | None = None
-        self._alarm: _Flag | None = None
-        self._abort: _Flag | None = None
+        self._changed: Flag | None = None
+        self._alarm: Flag | None = None
+        self._abort: Flag | None = None
 
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
         with ExitStack() as stack:
-            flags = [_Flag() for _ in range(3)]
+            flags = [Flag() for _ in range(3)]
             for flag in flags:
                 stack.callback(flag.close)
             self._changed, self._alarm, self._abort = flags

@@ -207,6 +207,7 @@ class Relay:
         session.chunks.append(farewell.replace(b"\n", b"\r\n") if session.crlf else farewell)
         session.waiting += len(session.chunks[-1])
         session.closing = True
+        session.reason = reason
         session.closing_since = self.now
         session.input = bytearray()
         session.payload = None

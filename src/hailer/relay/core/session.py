@@ -47,6 +47,7 @@ class Session:
         careful: output for it needs more than being appended (it is blocked, or wants CRLF).
         holders: how many receivers this session's reading waits for; it is read only at 0.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
+        reason: what its BYE said.
         ended: the peer has half-closed: no more input will come.
     """
 
@@ -78,6 +79,7 @@ class Session:
         "payload",
         "peer",
         "pinged",
+        "reason",
         "rooms",
         "routes",
         "since",
@@ -120,6 +122,7 @@ class Session:
         self.holders = 0
         # the end
         self.closing = False
+        self.reason = b""
         self.closing_since = 0.0
         self.ended = False
         # what it takes part in

@@ -1,0 +1,1 @@
+"""The relay's edges: sockets, clocks and threads round the pure core."""

@@ -1,0 +1,261 @@
+"""What both edges share: links, writing, and carrying out what the core left to be done."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import secrets
+import socket
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from hailer.endpoint import from_sockaddr
+from hailer.relay.core.relay import Relay
+from hailer.relay.core.session import Session
+from hailer.runtime.model import AcceptTrouble, Counters
+from hailer.runtime.sockets import prepare
+from hailer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.net.address import RawAddress
+    from hailer.net.listener import Listener
+    from hailer.relay.core.limits import Limits
+
+log = logging.getLogger("hailer.relay")
+
+_SPARE_DESCRIPTORS = 32
+"""Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
+
+
+class Link(Session):
+    """A session and its socket.
+
+    Attributes:
+        sock: the connection.
+        fd: its descriptor.
+        source: the address that the limit for each source counts by; empty where it does not count.
+        finished: all was written and the sending side is shut down; what comes is thrown away.
+        interest: what the edge waits for on it.
+        bulk: its last read filled the whole buffer: a larger one pays.
+    """
+
+    __slots__ = ("bulk", "fd", "finished", "interest", "sock", "source")
+
+    def __init__(self, sock: socket.socket, peer: str, source: str, now: float) -> None:
+        super().__init__(peer, now)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.source = source
+        self.finished = False
+        self.interest = 0
+        self.bulk = False
+
+
+class Edge(ABC):
+    """Connections of one relay; subclasses say who waits for the sockets.
+
+    Args:
+        limits: of the relay.
+        version: of the software.
+    """
+
+    def __init__(self, limits: Limits, version: str) -> None:
+        self.relay = Relay(
+            limits,
+            new_id=lambda: secrets.token_urlsafe(16).encode(),
+            version=version,
+            wall=time.time() - time.monotonic(),
+        )
+        self.links: dict[int, Link] = {}
+        self.counters = Counters()
+        self.trouble = AcceptTrouble(self.counters)
+        self.most = min(limits.connections, _raise_descriptor_limit() - _SPARE_DESCRIPTORS)
+        if self.most < limits.connections:
+            log.warning(
+                "at most %d connections, for this process may open no more files: raise it with ulimit -n",
+                self.most,
+            )
+        self._per_source: dict[str, int] = {}
+
+    @abstractmethod
+    def serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
+        """Serve until stopped, and everything is closed.
+
+        Args:
+            listeners: accepted on, and closed at the end.
+            ready: called once when connections are accepted.
+            drain: seconds that peers get to take their BYE after `stop`.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End politely; the second time, at once. To be called from any thread or a signal handler."""
+
+    @abstractmethod
+    def _update(self, link: Link) -> None:
+        """Wait for what this link needs now: see `_reads` and `Session.blocked`."""
+
+    @abstractmethod
+    def _release(self, link: Link) -> None:
+        """Go on with a link whose reading was held."""
+
+    @abstractmethod
+    def _discard(self, link: Link) -> None:
+        """Close the socket of a link of which everything else is forgotten."""
+
+    # new connections
+
+    def _adopt(self, sock: socket.socket, scheme: str, address: RawAddress) -> Link | None:
+        """Make a link of an accepted connection; None if it has gone already."""
+        try:
+            prepare(sock)
+        except OSError:
+            sock.close()
+            return None
+        peer = from_sockaddr(scheme, address)
+        source = "" if peer.is_loopback else peer.host
+        now = time.monotonic()
+        link = Link(sock, str(peer), source, now)
+        self.links[link.fd] = link
+        self.counters.accepted += 1
+        self.counters.active += 1
+        count = 0
+        if source:
+            count = self._per_source[source] = self._per_source.get(source, 0) + 1
+        if count > self.relay.limits.per_source:
+            self.relay.refuse(link, b"too many connections from your address", now)
+        else:
+            self.relay.connect(link, now)
+        return link
+
+    def _drop(self, link: Link, why: str) -> None:
+        """Forget a connection that is over, and close its socket."""
+        if self.links.get(link.fd) is not link:
+            return
+        name = link.name.decode() or "not logged in"
+        log.debug("%s (%s) is gone: %s", printable(link.peer), name, printable(why))
+        self.relay.lost(link, time.monotonic())
+        del self.links[link.fd]
+        self.counters.active -= 1
+        if link.source:
+            left = self._per_source[link.source] - 1
+            if left:
+                self._per_source[link.source] = left
+            else:
+                del self._per_source[link.source]
+        self._discard(link)
+
+    # reading
+
+    @staticmethod
+    def _reads(link: Link) -> bool:
+        """Whether what this peer sends is to be read now (thrown away, once it has had its BYE)."""
+        return not link.ended and (link.closing or not link.holders)
+
+    def _ended(self, link: Link, now: float) -> None:
+        """The peer sends no more."""
+        if link.closing:
+            link.ended = True
+            if link.finished:
+                self._drop(link, "closed by both sides")
+                return
+        else:
+            self.relay.end(link, now)
+        self._update(link)
+
+    # writing
+
+    def _write(self, link: Link) -> None:
+        """Write what waits for one peer, as much of it as its socket takes."""
+        chunks = link.chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        try:
+            sent = link.sock.send(data, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._drop(link, error.strerror or "lost")
+            return
+        if sent == len(data):
+            chunks.clear()
+        else:
+            # a view, so that a large rest is not copied with each write
+            chunks[:] = [memoryview(data)[sent:]]
+        if link.careful or chunks:
+            blocked = link.blocked
+            self.relay.written(link, sent, time.monotonic())
+            if link.blocked != blocked:
+                self._update(link)
+        else:
+            link.waiting = 0
+        if link.closing and not chunks:
+            self._finish(link)
+
+    def _finish(self, link: Link) -> None:
+        """The last word is out: tell the peer, and wait for its end, so that no reset overtakes it."""
+        if link.finished:
+            return
+        link.finished = True
+        if link.ended:
+            self._drop(link, "closed by both sides")
+            return
+        try:
+            link.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._drop(link, error.strerror or "lost")
+            return
+        self._update(link)
+
+    def _settle(self) -> None:
+        """Carry out what the core left to be done, until nothing is left."""
+        relay = self.relay
+        dirty, held, released = relay.dirty, relay.held, relay.released
+        closing, aborted = relay.closing, relay.aborted
+        while True:
+            for link in dirty:
+                if link.chunks:
+                    self._write(link)  # type: ignore[arg-type]  # the core's sessions are our links
+            dirty.clear()
+            if not (held or released or closing or aborted):
+                return
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        relay = self.relay
+        for session in _take(relay.held):
+            self._update(session)
+        for session in _take(relay.released):
+            if self.links.get(session.fd) is session and not session.holders:
+                self._release(session)
+        for session in _take(relay.closing):
+            log.info(
+                "%s (%s): BYE, %s",
+                printable(session.peer),
+                session.name.decode() or "not logged in",
+                printable(session.reason.decode("utf-8", "replace")),
+            )
+            if self.links.get(session.fd) is session:
+                self._update(session)
+        for session in _take(relay.aborted):
+            self._drop(session, "it did not close in time")
+
+
+def _take(sessions: list[Session]) -> list[Link]:
+    taken = [session for session in sessions if isinstance(session, Link)]
+    sessions.clear()
+    return taken
+
+
+def _raise_descriptor_limit() -> int:
+    """Let this process have as many descriptors as it may; gives their number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (ValueError, OSError):
+            return soft  # macOS refuses more than its kernel's limit
+    return most

@@ -1,0 +1,241 @@
+"""The relay on an event loop: one thread, asyncio or uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from hailer.net.oserrors import map_os_error
+from hailer.relay.edge.base import Edge, Link, log
+from hailer.relay.edge.poller import READ, WRITE, make_poller
+from hailer.runtime.aio import Loop, loop_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.errors import HailerError
+    from hailer.net.listener import Listener
+    from hailer.relay.core.limits import Limits
+
+_ACCEPTS = 64
+"""Connections accepted before the others get their turn."""
+
+_ROUNDS = 4
+"""Looks for more ready sockets before the event loop gets its turn: each saves a round through it."""
+
+_READ = 65536
+_BULK = 1 << 19
+"""Bytes of one read, and of one from a peer that always has more. The more one read brings, the fewer
+writes it becomes; past half a MiB the parsed lines leave the processor's cache and it does not pay."""
+
+
+class LoopEdge(Edge):
+    """All connections in one thread.
+
+    Args:
+        limits: of the relay.
+        version: of the software.
+        loop: which event loop `serve` makes.
+    """
+
+    def __init__(self, limits: Limits, version: str, loop: Loop = "auto") -> None:
+        super().__init__(limits, version)
+        self._factory = loop_factory(loop)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stops = 0
+        self._changed = asyncio.Event()
+        self._failure: HailerError | None = None
+        self._listeners: list[Listener] = []
+        self._accepting = False
+        self._poller = make_poller()
+        self._buffer = bytearray(_BULK)
+        self._view = memoryview(self._buffer)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
+        """See `Edge.serve`."""
+        with asyncio.Runner(loop_factory=self._factory) as runner:
+            runner.run(self.serve_async(listeners, ready, drain))
+
+    async def serve_async(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
+        """Serve in the running loop until stopped; see `Edge.serve`.
+
+        Raises:
+            ListenError: accepting failed for a reason that does not pass.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        self._listeners = listeners
+        try:
+            for listener in listeners:
+                listener.socket.setblocking(False)
+            loop.add_reader(self._poller.fileno(), self._events)
+            self._resume_accepting()
+            self._tick()
+            ready()
+            await self._until(lambda: self._stops > 0)
+            self._close_listeners()
+            self.relay.shut_down(time.monotonic())
+            self._settle()
+            try:
+                async with asyncio.timeout(drain):
+                    await self._until(lambda: not self.links or self._stops > 1)
+            except TimeoutError:
+                log.warning("%d peers did not take their BYE in time and are cut", len(self.links))
+        finally:
+            self._close_listeners()
+            for link in list(self.links.values()):
+                self._drop(link, "the relay ended")
+            if self._timer is not None:
+                self._timer.cancel()
+            loop.remove_reader(self._poller.fileno())
+            self._poller.close()
+            self._loop = None
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """See `Edge.stop`."""
+        self._stops += 1
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._changed.set)
+            except RuntimeError:
+                pass  # the loop has just closed: there is nothing left to stop
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            await self._changed.wait()
+            self._changed.clear()
+
+    # accepting
+
+    def _resume_accepting(self) -> None:
+        if self._loop is not None and not self._accepting and not self._stops:
+            self._accepting = True
+            for listener in self._listeners:
+                self._loop.add_reader(listener.socket, self._accept, listener)
+
+    def _pause_accepting(self) -> None:
+        if self._loop is not None and self._accepting:
+            self._accepting = False
+            for listener in self._listeners:
+                self._loop.remove_reader(listener.socket)
+
+    def _close_listeners(self) -> None:
+        self._pause_accepting()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(_ACCEPTS):
+            if len(self.links) >= self.most:
+                self.trouble.note(f"{self.most} connections is the limit")
+                self._pause_accepting()  # the next wait in the backlog until one ends
+                break
+            try:
+                sock, address = listener.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                try:
+                    seconds = self.trouble.pause(error)
+                except OSError:
+                    self._failure = map_os_error(error, "accept", listener.endpoint.address_text)
+                    self.stop()
+                    break
+                if seconds and self._loop is not None:
+                    self._pause_accepting()
+                    self._loop.call_later(seconds, self._resume_accepting)
+                    break
+                continue
+            sock.setblocking(False)
+            link = self._adopt(sock, listener.endpoint.scheme, address)
+            if link is not None:
+                self._update(link)
+        self._settle()
+
+    # events
+
+    def _events(self) -> None:
+        """Handle the sockets that are ready."""
+        links, poll = self.links, self._poller.poll
+        for _ in range(_ROUNDS):
+            events = poll()
+            if not events:
+                break
+            now = time.monotonic()
+            for fd, event in events:
+                link = links.get(fd)
+                if link is None:
+                    continue  # dropped by an earlier event of this batch
+                if event & WRITE and link.chunks:
+                    self._write(link)
+                if event & READ:
+                    self._read(link, now)
+                self._settle()
+        if self.relay.deadline < self._timer_at:
+            self._set_timer()
+
+    def _read(self, link: Link, now: float) -> None:
+        try:
+            if link.bulk:
+                # one buffer for all: a fresh one of this size would cost the system a mapping each time
+                size = link.sock.recv_into(self._buffer)
+                data = self._view[:size].tobytes()
+                link.bulk = size >= _READ
+            else:
+                data = link.sock.recv(_READ)
+                link.bulk = len(data) == _READ
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._drop(link, error.strerror or "lost")
+            return
+        if not data:
+            self._ended(link, now)
+        elif not link.closing:
+            self.relay.receive(link, data, now)
+
+    def _update(self, link: Link) -> None:
+        """See `Edge._update`."""
+        interest = (READ if self._reads(link) else 0) | (WRITE if link.blocked else 0)
+        if interest != link.interest:
+            self._poller.set(link.fd, link.interest, interest)
+            link.interest = interest
+
+    def _release(self, link: Link) -> None:
+        """See `Edge._release`."""
+        if link.backlog:
+            self.relay.receive(link, b"", time.monotonic())
+        self._update(link)
+
+    def _discard(self, link: Link) -> None:
+        """See `Edge._discard`."""
+        if link.interest:
+            self._poller.set(link.fd, link.interest, 0)
+        link.sock.close()
+        if not self._accepting:
+            self._resume_accepting()
+        if not self.links:
+            self._changed.set()
+
+    # time
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self.relay.tick(time.monotonic())
+        self._settle()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._loop is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self.relay.deadline
+        self._timer = self._loop.call_later(max(0.0, self._timer_at - time.monotonic()), self._tick)

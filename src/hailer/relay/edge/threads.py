@@ -1,0 +1,219 @@
+"""The relay with one thread a client: the classic design, on the same core.
+
+The table of names is the core, and one lock guards it. A client's thread waits in recv without the lock,
+then handles what came and writes to the receivers' sockets with it; no write waits, so that the lock is
+never held for a slow receiver. What a socket does not take is written by one more thread, the keeper,
+when the socket is writable; the keeper also keeps the time.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from hailer.net.oserrors import map_os_error
+from hailer.relay.edge.base import Edge, Link, log
+from hailer.runtime.blocking_server import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.net.listener import Listener
+    from hailer.relay.core.limits import Limits
+
+_READ = 65536
+
+
+class ThreadEdge(Edge):
+    """A thread for each connection; see the module."""
+
+    def __init__(self, limits: Limits, version: str) -> None:
+        super().__init__(limits, version)
+        self._lock = threading.RLock()
+        self._let_go = threading.Condition(self._lock)
+        self._stops = 0
+        self._changed: Flag | None = None
+        self._alarm: Flag | None = None
+        self._selector = selectors.DefaultSelector()
+        self._keeping = True
+        self._keeper_until = float("inf")
+
+    def serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
+        """See `Edge.serve`."""
+        self._changed, self._alarm = Flag(), Flag()
+        keeper = threading.Thread(target=self._keep, name="hailer-keeper", daemon=True)
+        try:
+            self._selector.register(self._alarm, selectors.EVENT_READ)
+            keeper.start()
+            ready()
+            try:
+                self._accept_until_stopped(listeners)
+            finally:
+                for listener in listeners:
+                    listener.close()
+            with self._lock:
+                self.relay.shut_down(time.monotonic())
+                self._settle()
+            deadline = time.monotonic() + drain
+            while self.links and self._stops < 2 and time.monotonic() < deadline:
+                self._changed.wait(deadline - time.monotonic())
+                self._changed.clear()
+            if self.links:
+                log.warning("%d peers did not take their BYE in time and are cut", len(self.links))
+        finally:
+            with self._lock:
+                for link in list(self.links.values()):
+                    self._drop(link, "the relay ended")
+            self._keeping = False
+            self._alarm.set()
+            keeper.join()
+            self._selector.close()
+            self._alarm.close()
+            self._changed.close()
+
+    def stop(self) -> None:
+        """See `Edge.stop`."""
+        self._stops += 1
+        if self._changed is not None:
+            self._changed.set()
+
+    # accepting
+
+    def _accept_until_stopped(self, listeners: list[Listener]) -> None:
+        changed = self._changed
+        assert changed is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(changed, selectors.EVENT_READ)
+            for listener in listeners:
+                listener.socket.setblocking(False)
+                selector.register(listener.socket, selectors.EVENT_READ, listener)
+            while not self._stops:
+                if len(self.links) >= self.most:
+                    self.trouble.note(f"{self.most} connections is the limit")
+                    changed.wait(None)  # the next wait in the backlog until one ends
+                    changed.clear()
+                    continue
+                for key, _ in selector.select():
+                    if key.data is None:
+                        changed.clear()
+                    elif pause := self._accept(key.data):
+                        changed.wait(pause)
+                        break
+
+    def _accept(self, listener: Listener) -> float:
+        """Accept one connection; gives the seconds not to accept after it."""
+        try:
+            sock, address = listener.socket.accept()
+        except (BlockingIOError, InterruptedError):
+            return 0.0
+        except OSError as error:
+            try:
+                return self.trouble.pause(error)
+            except OSError:
+                raise map_os_error(error, "accept", listener.endpoint.address_text) from error
+        with self._lock:
+            sock.setblocking(True)
+            link = self._adopt(sock, listener.endpoint.scheme, address)
+            self._settle()
+            if link is None or self.links.get(link.fd) is not link:
+                return 0.0
+            try:
+                threading.Thread(target=self._client, args=(link,), name="hailer-client", daemon=True).start()
+            except RuntimeError as error:  # the system gives no more threads
+                self.trouble.note(str(error))
+                self._drop(link, "no thread for it")
+                link.sock.close()
+        return 0.0
+
+    # one client
+
+    def _client(self, link: Link) -> None:
+        """Read what one client sends until its end."""
+        sock = link.sock
+        try:
+            while True:
+                with self._lock:
+                    while link.holders and not link.closing:
+                        self._let_go.wait()
+                    if link.backlog and not link.closing:
+                        self._receive(link, b"")
+                        continue
+                try:
+                    data = sock.recv(_READ)
+                except OSError as error:
+                    with self._lock:
+                        self._drop(link, error.strerror or "lost")
+                        self._settle()
+                    return
+                with self._lock:
+                    if not data:
+                        self._ended(link, time.monotonic())
+                        self._settle()
+                        while self.links.get(link.fd) is link:  # it still wants its answers
+                            self._let_go.wait()
+                        return
+                    self._receive(link, data)
+        finally:
+            # Only its own thread closes a socket: no number is given to another while somebody waits on it.
+            with self._lock:
+                self._drop(link, "its thread ended")
+                self._settle()
+            sock.close()
+
+    def _receive(self, link: Link, data: bytes) -> None:
+        self.relay.receive(link, data, time.monotonic())
+        self._settle()
+        if self.relay.deadline < self._keeper_until and self._alarm is not None:
+            self._alarm.set()
+
+    def _update(self, link: Link) -> None:
+        """See `Edge._update`; reading is held by the client's own thread."""
+        if link.blocked != bool(link.interest):
+            link.interest = int(link.blocked)
+            if link.blocked:
+                self._selector.register(link.sock, selectors.EVENT_WRITE, link)
+            else:
+                self._selector.unregister(link.sock)
+        if link.closing or link.ended:
+            self._let_go.notify_all()
+
+    def _release(self, link: Link) -> None:
+        """See `Edge._release`."""
+        del link
+        self._let_go.notify_all()
+
+    def _discard(self, link: Link) -> None:
+        """See `Edge._discard`; its own thread wakes up and closes the socket."""
+        if link.interest:
+            link.interest = 0
+            self._selector.unregister(link.sock)
+        try:
+            link.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer has gone before
+        self._let_go.notify_all()
+        if self._changed is not None:
+            self._changed.set()
+
+    # the keeper
+
+    def _keep(self) -> None:
+        """Write to sockets that have become writable, and do what the time asks for."""
+        assert self._alarm is not None
+        while self._keeping:
+            with self._lock:
+                self.relay.tick(time.monotonic())
+                self._settle()
+                self._keeper_until = self.relay.deadline
+            ready = self._selector.select(max(0.0, self._keeper_until - time.monotonic()))
+            with self._lock:
+                for key, _ in ready:
+                    link = key.data
+                    if not isinstance(link, Link):
+                        self._alarm.clear()
+                    elif self.links.get(link.fd) is link and link.chunks:
+                        self._write(link)
+                self._settle()
