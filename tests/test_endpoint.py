@@ -303,6 +303,8 @@ def test_a_port_written_as_text_is_the_same_port() -> None:
         ("unix", "@file", "unix:./@file"),
         ("unix", b"\0a\x1b[2J\n\xff\0", "unix:@a\\x1b[2J\\n\\xff\\x00"),
         ("unix", "/a\udcff\u202e", "unix:/a\\xff\\u202e"),
+        ("unix", b"\0" + b"a" * UNIX_PATH_LIMIT, "unix:@" + "a" * UNIX_PATH_LIMIT),
+        ("unix", "@" + "a" * (UNIX_PATH_LIMIT - 1), "unix:./@" + "a" * (UNIX_PATH_LIMIT - 3)),
         ("unix", "", "unix:"),
         ("unix", None, "unix:"),
         ("unix", b"\0", "unix:"),

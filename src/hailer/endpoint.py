@@ -409,7 +409,7 @@ def _shown_unix_path(sockaddr: str | bytes) -> str:
         prefix = "./"  # a file whose name starts with @ is not in the abstract space
     text = raw.decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    room = UNIX_PATH_LIMIT - len(prefix)
+    room = UNIX_PATH_LIMIT - len(prefix.removeprefix("@"))
     shown = shown.encode()[:room].decode("utf-8", "ignore")
     return prefix + shown if shown else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from hailer.errors import BadFrame, MessageError, TruncatedMessage
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
     from hailer.framing.base import Received
 
-    # The beginning of a frame to the message's size and the header's; None when it is not all there.
-    # It has to decide within the decoder's `widest` bytes.
-    ReadHeader = Callable[[bytes], tuple[int, int] | BadFrame | None]
+    # The data and where a frame begins in it, to the message's size and where it begins; None when the
+    # header is not all there.
+    ReadHeader = Callable[[bytes, int], tuple[int, int] | BadFrame | None]
 
 __all__ = ["LengthFraming", "NetstringFraming"]
 
-_PREFIX: Final = 4
+_PREFIX: Final = Struct(">I")
 _LARGEST: Final = (1 << 32) - 1
 # Ten digits write every size that a length prefix can; more are refused before they are kept.
 _DIGITS: Final = 10
@@ -28,79 +29,87 @@ _DIGITS: Final = 10
 class _CountedDecoder:
     """Reads a header, then as many bytes as it says, then the trailer, if there is one.
 
-    A message over the limit is known by its header: none of it is kept, its bytes are only counted.
+    Frames that lie whole in one read are taken out of it at once. A message over the limit is known by its
+    header: none of it is kept, its bytes are only counted.
     """
 
-    def __init__(self, read_header: ReadHeader, widest: int, trailer: bytes, max_message: int) -> None:
+    def __init__(self, read_header: ReadHeader, trailer: bytes, max_message: int) -> None:
         self._read_header = read_header
-        self._widest = widest
         self._trailer = trailer
         self._limit = check_max_message(max_message)
         self._head = b""  # the beginning of a header that is not all there
-        self._body = bytearray()  # the message so far, and its trailer
-        self._size = 0
-        self._left: int | None = None  # bytes of body and trailer to come; None outside of a frame
+        self._body = bytearray()  # what has come of a message that is not all there
+        self._size = 0  # of that message
+        self._left = 0  # bytes to come of it and its trailer; 0 outside of a message
         self._ended = False
 
     def feed(self, data: bytes) -> list[Received]:
-        received: list[Received] = []
         if self._ended:
-            return received
+            return []
         if not data:
             return self._end()
-        at, end = 0, len(data)
+        received: list[Received] = []
+        at = self._resume(data, received) if self._left else 0
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        end = len(data)
         while at < end:
-            if self._left is None:
-                head = self._head + data[at : at + self._widest]
-                header = self._read_header(head)
-                if header is None:
-                    self._head = head
-                    break
-                if isinstance(header, BadFrame):
-                    return self._fail(header, received)
-                self._size, width = header
-                at += width - len(self._head)
-                self._head = b""
-                self._left = self._size + len(self._trailer)
-                if self._size > self._limit:
-                    received.append(too_long(self._limit, self._size))
-            whole = not self._body
-            piece = data[at : at + self._left]
-            at += len(piece)
-            self._left -= len(piece)
-            skipping = self._size > self._limit
-            if not skipping and (self._left or not whole):
-                self._body += piece
-            if self._left:
+            header = self._read_header(data, at)
+            if header is None:
+                self._head = data[at:]
                 break
-            if self._trailer and data[at - 1 : at] != self._trailer:
-                return self._fail(BadFrame(_NO_TRAILER), received)
-            self._left = None
-            if skipping:
-                continue
-            if whole:
-                received.append(piece[: self._size])
-            else:
-                del self._body[self._size :]
-                received.append(bytes(self._body))
-                self._body.clear()
+            if isinstance(header, BadFrame):
+                self._fail(header, received)
+                break
+            size, start = header
+            stop = start + size
+            at = stop + len(self._trailer)
+            if size > self._limit:
+                received.append(too_long(self._limit, size))
+            if at > end:
+                self._size, self._left = size, at - end
+                if size <= self._limit:
+                    self._body += data[start:]
+                break
+            if self._trailer and data[stop:at] != self._trailer:
+                self._fail(BadFrame(_NO_TRAILER), received)
+                break
+            if size <= self._limit:
+                received.append(data[start:stop])
         return received
 
-    def _fail(self, error: BadFrame, received: list[Received]) -> list[Received]:
+    def _resume(self, data: bytes, received: list[Received]) -> int:
+        """Go on with a message that earlier reads began; gives where the next frame begins in the data."""
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if self._size <= self._limit:
+            self._body += piece
+        if self._left:
+            return len(data)
+        if self._trailer and not piece.endswith(self._trailer):
+            self._fail(BadFrame(_NO_TRAILER), received)
+            return len(data)
+        if self._size <= self._limit:
+            del self._body[self._size :]
+            received.append(bytes(self._body))
+            self._body.clear()
+        return len(piece)
+
+    def _fail(self, error: BadFrame, received: list[Received]) -> None:
         self._ended = True
         self._body.clear()
         received.append(error)
-        return received
 
     def _end(self) -> list[Received]:
         self._ended = True
-        partial = bytes(self._body[: self._size])
+        partial = bytes(self._body)
         self._body.clear()
-        if self._left is None and not self._head:
-            return []
-        if self._left is not None and self._size > self._limit:
+        if self._left and self._size > self._limit:
             return []  # the message that is being skipped has been reported already
-        of = f" of {self._size}" if self._left is not None else ""
+        if not self._left and not self._head:
+            return []
+        of = f" of {self._size}" if self._left else ""
         return [
             TruncatedMessage(
                 f"the stream ended in the middle of a frame, after {len(partial)}{of} bytes of its message;"
@@ -119,7 +128,7 @@ class LengthFraming:
 
     def decoder(self, max_message: int = DEFAULT_MAX_MESSAGE) -> _CountedDecoder:
         """See `Framing.decoder`."""
-        return _CountedDecoder(_read_prefix, _PREFIX, b"", max_message)
+        return _CountedDecoder(_read_prefix, b"", max_message)
 
     def encode(self, message: bytes) -> bytes:
         """See `Framing.encode`: refuses a message of 4 GiB or more."""
@@ -127,7 +136,7 @@ class LengthFraming:
             raise MessageError(
                 f"a message of {len(message)} bytes does not fit a 4-byte length; send it in parts"
             )
-        return len(message).to_bytes(_PREFIX) + message
+        return _PREFIX.pack(len(message)) + message
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +152,7 @@ class NetstringFraming:
 
     def decoder(self, max_message: int = DEFAULT_MAX_MESSAGE) -> _CountedDecoder:
         """See `Framing.decoder`."""
-        return _CountedDecoder(_read_digits, _DIGITS + 1, b",", max_message)
+        return _CountedDecoder(_read_digits, b",", max_message)
 
     def encode(self, message: bytes) -> bytes:
         """See `Framing.encode`: refuses a message whose length needs more than ten digits."""
@@ -155,19 +164,20 @@ class NetstringFraming:
         return b"%b:%b," % (digits, message)
 
 
-def _read_prefix(head: bytes) -> tuple[int, int] | None:
-    if len(head) < _PREFIX:
-        return None
-    return int.from_bytes(head[:_PREFIX]), _PREFIX
+def _read_prefix(data: bytes, at: int) -> tuple[int, int] | None:
+    start = at + _PREFIX.size
+    return (_PREFIX.unpack_from(data, at)[0], start) if start <= len(data) else None
 
 
-def _read_digits(head: bytes) -> tuple[int, int] | BadFrame | None:
-    digits, colon, _ = head.partition(b":")
+def _read_digits(data: bytes, at: int) -> tuple[int, int] | BadFrame | None:
+    furthest = at + _DIGITS + 1
+    colon = data.find(b":", at, furthest)
+    digits = data[at : furthest if colon < 0 else colon]
     # Digits of a header that is not all there are checked too, so a peer that speaks something else is
     # told at its first wrong byte.
-    if not (digits.isdigit() and len(digits) <= _DIGITS) or (len(digits) > 1 and digits.startswith(b"0")):
+    if not digits.isdigit() or len(digits) > _DIGITS or (len(digits) > 1 and digits.startswith(b"0")):
         return BadFrame(_NO_DIGITS)
-    return (int(digits), len(digits) + 1) if colon else None
+    return (int(digits), colon + 1) if colon >= 0 else None
 
 
 _NO_DIGITS: Final = (
