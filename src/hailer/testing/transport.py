@@ -43,6 +43,7 @@ async def _pull_all(transport: Transport, limit: int = 65536) -> bytes:
     while data := await transport.pull(limit, _soon()):
         assert len(data) <= limit, f"pull({limit}) gave {len(data)} bytes"
         parts.append(data)
+        assert len(parts) < 100_000, "the stream has no end"
     return b"".join(parts)
 
 
@@ -247,14 +248,25 @@ async def check_transport(make_pair: Callable[[], Awaitable[tuple[Transport, Tra
     for check in (*CHECKS, _cancelled_pull):
         one, other = await make_pair()
         try:
-            async with asyncio.timeout(2 * _PATIENCE):
-                await asyncio.gather(*check(one, other))
+            await _play_together(check(one, other))
         except BaseException as error:
             error.add_note(f"in the check {check.__name__}: {check.__doc__}")
             raise
         finally:
             await one.close()
             await other.close()
+
+
+async def _play_together(sides: Sides) -> None:
+    tasks = [asyncio.ensure_future(side) for side in sides]
+    done, left = await asyncio.wait(tasks, timeout=2 * _PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for task in done:
+        task.result()
+    if left:
+        raise AssertionError("a side did not come to an end")
 
 
 def check_blocking_transport(make_pair: Callable[[], tuple[Transport, Transport]]) -> None:
