@@ -104,16 +104,7 @@ class _Question(NamedTuple):
     family: int
     type: int
 
-    def ask(self) -> list[Address]:
-        return self._ask(0)
-
-    def ask_numeric(self) -> list[Address] | None:
-        try:
-            return self._ask(socket.AI_NUMERICHOST)
-        except (socket.gaierror, UnicodeError):
-            return None
-
-    def _ask(self, flags: int) -> list[Address]:
+    def ask(self, flags: int = 0) -> list[Address]:
         # An ASCII name goes as bytes, since the idna codec refuses some that name servers know.
         host = self.host.encode("ascii") if self.host.isascii() else self.host
         found = socket.getaddrinfo(host, self.port, self.family, self.type, 0, flags | socket.AI_NUMERICSERV)
@@ -142,12 +133,17 @@ def _without_lookup(endpoint: Endpoint, *, passive: bool) -> list[Address] | _Qu
     if hosts:
         chosen = [(each, text) for each, text in hosts if family in (each, socket.AF_UNSPEC)]
         chosen = chosen or [(family, _LOOPBACK[family])]
-        return [found for each, text in chosen for found in _Question(text, port, each, type_).ask()]
+        questions = [_Question(text, port, each, type_) for each, text in chosen]
+        return [found for question in questions for found in question.ask(socket.AI_NUMERICHOST)]
     question = _Question(host, port, family, type_)
-    numeric = question.ask_numeric()
-    if numeric is None and ":" in host:
-        raise ResolveError(f"{host!r} names no network interface after its %: look them up with ip link")
-    return numeric or question
+    try:
+        return question.ask(socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError) as error:
+        if ":" not in host:
+            return question
+        raise ResolveError(
+            f"{host!r} names no network interface after its %: look them up with ip link"
+        ) from error
 
 
 def _port(endpoint: Endpoint, type_: int) -> int:
