@@ -1,4 +1,4 @@
-"""The relays that are measured: how each is found, set to its fastest, started alone on one core and stopped."""
+"""The relays that are measured: how each is found, set to its fastest, started on one core and stopped."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def program_at(name: str, advice: str) -> str:
     program = shutil.which(name)
     if program is None:
         raise PeerError(f"{name} is not on this machine: {advice}")
-    return program
+    return str(Path(program).absolute())
 
 
 def output_of(command: list[str], successes: tuple[int, ...] = (0,)) -> str:
@@ -247,4 +247,4 @@ def wait_until_open(process: subprocess.Popen[bytes], port: int, log: Path) -> N
     fate = (
         f"it accepted no connection within {START_TIMEOUT:g} s" if ended is None else f"it ended with {ended}"
     )
-    raise PeerError(f"{process.args!r}: {fate}; it said: {' / '.join(said) or 'nothing'}")
+    raise PeerError(f"the relay {fate}; it said: {' / '.join(said) or 'nothing'}")
