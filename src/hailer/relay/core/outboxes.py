@@ -35,6 +35,8 @@ class Outboxes:
     """The policy of all outboxes; what the edge has to do is left in the lists.
 
     Attributes:
+        now: the instant of what is being handled, set by `Relay`.
+        wall: the wall clock less that clock, in seconds.
         dirty: sessions whose outbox got its first chunk: to be written now.
         held: sessions that are not to be read any more, for the time being.
         released: sessions that are to be read again.
@@ -78,6 +80,7 @@ class Outboxes:
         if target.waiting > self.limit:
             if target.waiting > self.limit * _HARD:
                 self.condemned.append((target, b"too slow: too much output waits for you"))
+                self.deadline = self.now
             else:
                 self.hold(target if by is None else by, target)
 

@@ -38,34 +38,29 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     """
     if session.crlf:
         block = block.replace(b"\r\n", b"\n")
-    if not grammar.clean(block):
-        return False
     # "SEND bob :text": the colon ends the head; the head's space is kept, as the proof that it was " :"
-    colon = block.find(b":")
-    if colon < 0:
+    head, colon, text = block.partition(b":")
+    route = session.routes.get(head) or find_route(relay, session, head)
+    if route is None or not colon or not grammar.clean(block):
         return False
-    head = block[:colon]
-    route = session.routes.get(head)
-    if route is None or not _valid(session, route):
-        route = find_route(relay, session, head)
-        if route is None:
-            return False
+    target, room, prefix, lf_head, lf_prefix = route
+    if not (target.online if room is None else session in room.members):
+        del session.routes[head]
+        return send_block(relay, session, block)
     last_line = block.rfind(b"\n", 0, -1) + 1
     if not last_line:
         count = 1
-        chunk = route.prefix + block[len(head) + 1 :]
-    elif (
-        block.startswith(head, last_line) and block.count(route.lf_head) == (count := block.count(b"\n")) - 1
-    ):
+        chunk = prefix + text
+    elif block.startswith(head, last_line) and block.count(lf_head) == (count := block.count(b"\n")) - 1:
         # every line has the same head: one replace turns them all, three times as fast as any loop
-        chunk = route.prefix + block[len(head) + 1 :].replace(route.lf_head, route.lf_prefix)
+        chunk = prefix + text.replace(lf_head, lf_prefix)
     else:
         return _scatter(relay, session, block)
     relay.counters.received += count
-    if route.target is not None:
-        _deliver(relay, session, route.target, chunk, count)
-    elif route.room is not None:
-        broadcast(relay, session, route.room, chunk, b"", count)
+    if room is not None:
+        broadcast(relay, session, room, chunk, b"", count)
+    else:
+        _deliver(relay, session, target, chunk, count)
     return True
 
 
@@ -83,10 +78,10 @@ def _scatter(relay: Relay, session: Session, block: bytes) -> bool:
     found: dict[Session, tuple[Route, list[bytes]]] = {}
     for head, texts in groups.items():
         route = routes.get(head)
-        if route is None or not _valid(session, route):
+        if route is None or not route.target.online:
             route = find_route(relay, session, head)
         # Rooms share members, and one name can be written in two ways: grouping would change the order.
-        if route is None or route.target is None or route.target in found:
+        if route is None or route.room is not None or route.target in found:
             return False
         found[route.target] = (route, texts)
     relay.counters.received += len(lines)
@@ -149,12 +144,6 @@ def broadcast(relay: Relay, session: Session, room: Room, chunk: bytes, raw: byt
     relay.counters.delivered += delivered * count
 
 
-def _valid(session: Session, route: Route) -> bool:
-    if route.target is not None:
-        return route.target.online
-    return route.room is not None and session in route.room.members
-
-
 def find_route(relay: Relay, session: Session, head: bytes) -> Route | None:
     """Look up where lines with this head go, and keep it for the session's next ones.
 
@@ -169,17 +158,12 @@ def find_route(relay: Relay, session: Session, head: bytes) -> Route | None:
     words = head.split(b" ")
     if len(words) != 3 or words[0] != b"SEND" or words[2]:
         return None
-    to = words[1]
-    target = room = None
-    if to.startswith(b"#"):
-        room = session.rooms.get(to.lower())
-        shown = room.name if room else b""
-    else:
-        target = relay.directory.find(to)
-        shown = target.name if target else b""
-    if not shown:
+    to = words[1].lower()
+    room = session.rooms.get(to)
+    target = session if room is not None else relay.directory.sessions.get(to)
+    if target is None:
         return None
-    prefix = b"MSG %s %s :" % (session.name, shown)
+    prefix = b"MSG %s %s :" % (session.name, target.name if room is None else room.name)
     route = Route(target, room, prefix, b"\n" + head + b":", b"\n" + prefix)
     if len(session.routes) >= _MOST_ROUTES:
         session.routes.clear()

@@ -14,10 +14,11 @@ class Route(NamedTuple):
     """Where the lines of one session that start with the same head go, looked up once.
 
     ``SEND bob :`` of alice is the head ``SEND bob `` here; what its receivers see starts with `prefix`,
-    ``MSG alice bob :``. The two with a leading LF turn a whole read of such lines by one replace.
+    ``MSG alice bob :``. The two with a leading LF turn a whole read of such lines by one replace. With a
+    room, the target is the sender itself and means nothing.
     """
 
-    target: Session | None
+    target: Session
     room: Room | None
     prefix: bytes
     lf_head: bytes
