@@ -19,6 +19,7 @@ import pytest
 
 from bench.dialects import DIALECTS, LineDialect
 from bench.load import LOADS, LoadError, measure
+from bench.party import Lane, Party
 from bench.peers import Cores, Peer, PeerError, build_floor, find_peers, free_port, running
 from bench.report import Cell, Results, render
 
@@ -181,6 +182,23 @@ def test_a_cheating_relay_is_found_out(
 ) -> None:
     with cheating_relay(cheat) as port, pytest.raises(LoadError, match=complaint):
         measure(load, LINES, port, count=2, seconds=0.05, stall=0.2)
+
+
+def test_more_than_was_sent_is_found_out_during_and_after_the_stream() -> None:
+    ours, relay = socket.socketpair()
+    with ours, relay:
+        lane = Lane("r00000", ours)
+        lane.carry(b"MSG a b :c\n" * 16)
+        lane.left = 22
+        lane.check(memoryview(b"MSG a b :c\n"))
+        with pytest.raises(LoadError, match="more than was sent to it, 11 bytes so far"):
+            lane.check(memoryview(b"MSG a b :c\n" * 2))
+        party = Party(LINES, 0, stall=1)
+        party.receivers.append(lane)
+        party.expect_silence()
+        relay.sendall(b"MSG a b :c\n")
+        with pytest.raises(LoadError, match="after its last message r00000 was sent b'MSG a b"):
+            party.expect_silence()
 
 
 def test_what_the_sender_was_told_is_in_the_complaint() -> None:
