@@ -1,0 +1,40 @@
+"""The command ``hailer``: one module a verb, each a thin layer over the library.
+
+    group      the verbs, imported when used, and what their help looks like
+    exits      exit codes, and which error has which
+    errors     an error as one sentence on standard error
+    options    options that several verbs have
+    settings   hailer.toml
+    output     standard output and standard error
+    lines      lines from standard input, or typed at a prompt
+    running    a verb's coroutine as the whole program
+    names      who this program is to the relay, and its token
+
+Nothing is imported here before it is needed: ``hailer --version`` is to be quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit with its code."""
+    try:
+        from hailer.cli.group import run_command  # noqa: PLC0415 (Ctrl-C while it is imported is quiet too)
+
+        code = run_command(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # Nobody reads it any more; what is left in its buffer must not fail again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

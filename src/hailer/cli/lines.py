@@ -1,0 +1,166 @@
+"""Where lines come from and where what arrives is shown: standard input and output, or a prompt.
+
+Plain: standard input is read as it comes, without being made non-blocking (it may be shared with a shell).
+At a terminal: a line editor with history, above which what arrives is written, so that neither garbles
+the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from hailer.cli.output import Output, on_terminal
+from hailer.errors import TruncatedMessage, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from prompt_toolkit import PromptSession
+
+__all__ = ["Console", "at_terminal", "open_console", "read_chunks", "read_lines"]
+
+_READ = 65536
+
+
+class Console(Protocol):
+    """Lines in, text out."""
+
+    def batches(self) -> AsyncIterator[list[bytes]]:
+        """What is typed or piped in, in lines without their ends, until the end of input."""
+
+    async def show(self, data: bytes) -> None:
+        """Write what arrived; control characters are escaped on a terminal."""
+
+
+def at_terminal() -> bool:
+    """Whether a person sits at both ends of this program."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+
+
+async def read_chunks() -> AsyncIterator[bytes]:
+    """Give standard input as it comes, until its end."""
+    if sys.stdin is None:
+        return
+    descriptor = sys.stdin.fileno()
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+        waits = True
+    except (PermissionError, OSError):
+        waits = False  # a regular file or /dev/null, which never waits
+    try:
+        while True:
+            if waits:
+                await ready.wait()
+                # The descriptor stays watched: what is left to read sets the event again.
+                ready.clear()
+            else:
+                await asyncio.sleep(0)
+            chunk = os.read(descriptor, _READ)
+            if not chunk:
+                return
+            yield chunk
+    finally:
+        if waits:
+            loop.remove_reader(descriptor)
+
+
+async def read_lines(max_line: int) -> AsyncIterator[list[bytes]]:
+    """Give standard input in lines, those together that came together; the last may lack its end.
+
+    Args:
+        max_line: the most bytes of a line.
+
+    Raises:
+        UsageError: a line is longer.
+    """
+    from hailer.framing import LineFraming  # noqa: PLC0415 (not for who reads no lines)
+
+    decoder = LineFraming().decoder(max_line)
+    async for chunk in read_chunks():
+        lines: list[bytes] = []
+        for item in decoder.feed(chunk):
+            if not isinstance(item, bytes):
+                if lines:
+                    yield lines
+                raise _too_long(max_line)
+            lines.append(item)
+        if lines:
+            yield lines
+    for item in decoder.feed(b""):
+        if isinstance(item, TruncatedMessage):
+            yield [item.partial]
+        elif not isinstance(item, bytes):
+            raise _too_long(max_line)
+
+
+def _too_long(max_line: int) -> UsageError:
+    return UsageError(f"a line of input is longer than {max_line} bytes: allow more or send it in parts")
+
+
+class _Plain:
+    def __init__(self, max_line: int, keep_ends: bool) -> None:
+        self._max_line = max_line
+        self._keep_ends = keep_ends
+        self._output = Output()
+
+    async def batches(self) -> AsyncIterator[list[bytes]]:
+        if self._keep_ends:
+            async for chunk in read_chunks():
+                yield [chunk]
+        else:
+            async for lines in read_lines(self._max_line):
+                yield lines
+
+    async def show(self, data: bytes) -> None:
+        await self._output.write(on_terminal(data) if self._output.is_terminal else data)
+
+
+class _Prompt:
+    def __init__(self, session: PromptSession[str], keep_ends: bool) -> None:
+        self._session = session
+        self._end = b"\n" if keep_ends else b""
+
+    async def batches(self) -> AsyncIterator[list[bytes]]:
+        while True:
+            try:
+                line = await self._session.prompt_async()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                # Raised on in a task it would tear the event loop down instead of cancelling the work.
+                raise click.Abort from None
+            yield [line.encode("utf-8", "surrogateescape") + self._end]
+
+    async def show(self, data: bytes) -> None:
+        sys.stdout.write(on_terminal(data).decode())
+        sys.stdout.flush()
+
+
+@asynccontextmanager
+async def open_console(
+    max_line: int, *, prompt: str = "> ", keep_ends: bool = False
+) -> AsyncIterator[Console]:
+    """Open a prompt when both standard input and output are a terminal, else the plain streams.
+
+    Args:
+        max_line: the most bytes of a line of plain input.
+        prompt: what stands before the line being typed.
+        keep_ends: give plain input as it comes and typed lines with their ends, for a peer without messages.
+    """
+    if not at_terminal():
+        yield _Plain(max_line, keep_ends)
+        return
+    # Only here: the import takes longer than all else.
+    from prompt_toolkit import PromptSession  # noqa: PLC0415
+    from prompt_toolkit.patch_stdout import patch_stdout  # noqa: PLC0415
+
+    with patch_stdout():
+        yield _Prompt(PromptSession(prompt), keep_ends)

@@ -1,0 +1,177 @@
+"""Options that several verbs have, each with its variable, and the types of their values."""
+
+from __future__ import annotations
+
+import math
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from hailer.cli.output import Notes
+from hailer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hailer.endpoint import Endpoint
+    from hailer.framing import Framing
+
+__all__ = [
+    "CLIENT_SETTINGS",
+    "DEFAULT_RELAY",
+    "ENDPOINT",
+    "SECONDS",
+    "dial_options",
+    "json_option",
+    "message_options",
+    "option",
+    "relay_options",
+    "verbosity_options",
+]
+
+DEFAULT_RELAY: Final = "tcp://localhost:16273"
+
+CLIENT_SETTINGS: Final = (
+    "relay",
+    "name",
+    "token_file",
+    "timeout",
+    "retries",
+    "retry_delay",
+    "framing",
+    "max_message",
+)
+"""What may stand under [client] in hailer.toml, for all verbs that connect."""
+
+_Function = TypeVar("_Function", bound="Callable[..., None]")
+
+
+class _EndpointType(click.ParamType):  # type: ignore[type-arg] # no generic before click 8.4
+    """An endpoint as a person writes it."""
+
+    name = "endpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        from hailer.endpoint import Endpoint  # noqa: PLC0415 (not for --help)
+
+        if isinstance(value, Endpoint):
+            return value
+        try:
+            return Endpoint.parse(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _FramingType(click.ParamType):  # type: ignore[type-arg] # no generic before click 8.4
+    """The name of a framing."""
+
+    name = "framing"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Framing:
+        from hailer.framing import framing  # noqa: PLC0415 (not for --help)
+
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return] # converted already
+        try:
+            return framing(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _SecondsType(click.ParamType):  # type: ignore[type-arg] # no generic before click 8.4
+    """A number of seconds, 0 or more."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            self.fail(f"{value!r} is no number of seconds; write one such as 2.5", param, ctx)
+        return seconds
+
+
+ENDPOINT: Final = _EndpointType()
+FRAMING: Final = _FramingType()
+SECONDS: Final = _SecondsType()
+
+
+def option(*names: str, **attributes: Any) -> Callable[[_Function], _Function]:
+    """An option that can also be set by a variable and in hailer.toml.
+
+    The variable is HAILER_ and the long name in capitals, such as HAILER_RETRY_DELAY.
+
+    Args:
+        names: such as ``--retry-delay``; the first long one counts.
+        attributes: what `click.option` takes.
+    """
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    variable = "HAILER_" + long[2:].replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **attributes)
+
+
+def verbosity_options(function: Callable[..., None]) -> Callable[..., None]:
+    """-v and -q; the function gets them as ``notes``, a `Notes`."""
+
+    @click.option("-v", "--verbose", count=True, help="Tell more, on standard error.")
+    @click.option("-q", "--quiet", is_flag=True, help="Tell only errors.")
+    @wraps(function)
+    def wrapped(*args: Any, verbose: int, quiet: bool, **kwargs: Any) -> None:
+        function(*args, notes=Notes(-1 if quiet else verbose), **kwargs)
+
+    return wrapped
+
+
+def dial_options(timeout: str) -> Callable[[_Function], _Function]:
+    """--timeout, --retries, --retry-delay.
+
+    Args:
+        timeout: what the time-out is for and its default, for the help.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        for each in (
+            option("--retry-delay", type=SECONDS, default=0.5, show_default=True, metavar="SECONDS",
+                   help="Wait so long before the first retry; each next wait is twice as long."),
+            option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                   help="Try again so often when nobody listens there yet."),
+            option("--timeout", type=SECONDS, metavar="SECONDS", help=timeout),
+        ):  # fmt: skip
+            function = each(function)
+        return function
+
+    return decorate
+
+
+def message_options(function: _Function) -> _Function:
+    """--framing and --max-message."""
+    function = option(
+        "--max-message", type=click.IntRange(min=1), default=1 << 20, show_default=True, metavar="BYTES",
+        help="Refuse longer messages.",
+    )(function)  # fmt: skip
+    return option(
+        "--framing", type=FRAMING, default="line", show_default=True, metavar="FRAMING",
+        help="line, null, length, netstring, delimiter:TEXT, eof, raw or short-read: how messages end.",
+    )(function)  # fmt: skip
+
+
+def relay_options(function: _Function) -> _Function:
+    """What every verb has that talks to a relay: where it is, as whom, and how long to wait."""
+    function = dial_options("Give up after so long; 0 for never.  [default: 10]")(function)
+    for each in (
+        option("--token-file", metavar="FILE",
+               help="Read the token from here (- asks for it); else it is in HAILER_TOKEN."),
+        option("--name", metavar="NAME", help="Who to be there; made up when not given."),
+        option("--relay", type=ENDPOINT, default=DEFAULT_RELAY, show_default=True, metavar="ENDPOINT",
+               help="Where the relay is."),
+    ):  # fmt: skip
+        function = each(function)
+    return function
+
+
+def json_option(function: _Function) -> _Function:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")(function)

@@ -1,0 +1,182 @@
+"""``hailer relay``: a relay in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from hailer.cli.exits import INTERRUPTED
+from hailer.cli.group import GroupedOption, verb
+from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
+from hailer.cli.output import OutputError, warn
+from hailer.errors import UsageError
+from hailer.relay.core.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hailer.cli.output import Notes
+    from hailer.endpoint import Endpoint
+
+__all__ = ["LIMITS", "command"]
+
+LIMITS: Final = {
+    "connections": ("N", "Connections at once; above it new ones wait."),
+    "per_source": ("N", "Connections at once from one address; loopback is exempt."),
+    "login_seconds": ("SECONDS", "Time to say HELLO."),
+    "line_seconds": ("SECONDS", "Time for one whole line or payload."),
+    "idle_seconds": ("SECONDS", "Silence before a PING; after as much again a peer is cut."),
+    "payload": ("BYTES", "The longest counted payload."),
+    "rooms": ("N", "Rooms that one client is in at once."),
+    "watches": ("N", "Names that one client watches."),
+    "asks": ("N", "Questions of one client that wait for an answer."),
+    "waiting": ("BYTES", "Output that waits for one receiver before its senders wait."),
+    "patience": ("SECONDS", "How long senders wait for a receiver before it loses messages."),
+    "slow_seconds": ("SECONDS", "How long a receiver may leave a byte unread before it is cut."),
+    "parting_seconds": ("SECONDS", "Time for a leaving peer to take the last words."),
+}
+"""The fields of `Limits` as options: what they count in, and what they mean."""
+
+
+def limit_options(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for each field of `Limits`, with its default."""
+    for field in reversed(fields(Limits)):
+        unit, meaning = LIMITS[field.name]
+        function = option(
+            "--" + field.name.replace("_", "-"),
+            cls=GroupedOption,
+            group="Limits",
+            type=SECONDS if unit == "SECONDS" else click.IntRange(min=1),
+            default=field.default,
+            show_default=True,
+            metavar=unit,
+            help=meaning,
+        )(function)
+    return function
+
+
+@verb(
+    "relay",
+    example="""
+hailer relay
+hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
+""",
+)
+@option(
+    "--listen",
+    type=ENDPOINT,
+    multiple=True,
+    default=[DEFAULT_RELAY],
+    show_default=True,
+    metavar="ENDPOINT",
+    help="Where to listen; may be given several times.",
+)
+@option(
+    "--model",
+    type=click.Choice(["asyncio", "thread"]),
+    default="asyncio",
+    show_default=True,
+    help="An event loop, or a thread for each client.",
+)
+@option(
+    "--drain",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long clients have to take their leave at SIGTERM.",
+)
+@option("--insecure", is_flag=True, help="Listen on other addresses than loopback though anybody can log in.")
+@option(
+    "--store",
+    default="memory",
+    show_default=True,
+    metavar="memory|PATH",
+    help="Where mail is kept; only memory yet: nothing outlives the relay.",
+)
+@option(
+    "--web",
+    default="none",
+    show_default=True,
+    metavar="ENDPOINT|none",
+    help="Where the page is; only none yet.",
+)
+@limit_options
+@verbosity_options
+def command(
+    listen: Sequence[Endpoint],
+    model: Any,
+    drain: float,
+    insecure: bool,
+    store: str,
+    web: str,
+    notes: Notes,
+    **limits: Any,
+) -> None:
+    """Run a relay: programs and people connect to it and talk by name.
+
+    Prints "listening on ENDPOINT" for each endpoint once it does. SIGTERM and Ctrl-C end it politely; a
+    second one ends it at once.
+    """
+    if store != "memory":
+        raise UsageError(f"a relay cannot keep mail in {store} yet: leave --store out, or say --store memory")
+    if web != "none":
+        raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
+    from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415 (not for --help)
+
+    logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], format="hailer: %(message)s")
+    settings = Settings(
+        listen=tuple(listen), model=model, limits=Limits(**limits), drain=drain, insecure=insecure
+    )
+    server = RelayServer(settings)
+    caught: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        caught.append(number)
+        server.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    endpoints = server.bind()
+    try:
+        _announce(endpoints)
+    except BaseException:
+        server.close()
+        raise
+    if notes.level >= 0 and sys.stderr is not None and sys.stderr.isatty():
+        warn(_hint(endpoints[0]), prefix="")
+    server.serve()
+    if caught[:1] == [signal.SIGINT]:
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+_LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+def _announce(endpoints: Sequence[Endpoint]) -> None:
+    try:
+        for endpoint in endpoints:
+            print(f"listening on {endpoint}", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"standard output cannot be written ({error.strerror}): send it elsewhere"
+        ) from error
+
+
+def _hint(endpoint: Endpoint) -> str:
+    """Three ways to talk to the relay, for who has just started it."""
+    where = str(endpoint)
+    given = "" if where == DEFAULT_RELAY else f" --relay {where}"
+    by_hand = f"hailer connect {where}" if endpoint.path else f"telnet {endpoint.host} {endpoint.port}"
+    return (
+        f"by hand:      {by_hand}      then HELLO ann, HELP, QUIT\n"
+        f"as a person:  hailer chat ann{given}\n"
+        f"in Python:    async with hailer.RelayClient({where!r}, name='ann') as client: ..."
+    )
