@@ -11,10 +11,66 @@ from typing import TYPE_CHECKING
 from hailer._version import __version__
 
 if TYPE_CHECKING:
+    from hailer.connection import Connection as Connection
+    from hailer.connection import Handler as Handler
+    from hailer.connection import Transport as Transport
+    from hailer.connection import sleep as sleep
     from hailer.endpoint import Endpoint as Endpoint
+    from hailer.errors import BadFrame as BadFrame
+    from hailer.errors import BusyError as BusyError
+    from hailer.errors import ConnectionClosed as ConnectionClosed
+    from hailer.errors import ConnectionEnded as ConnectionEnded
+    from hailer.errors import ConnectionLost as ConnectionLost
+    from hailer.errors import DialError as DialError
+    from hailer.errors import EndOfStream as EndOfStream
+    from hailer.errors import EndpointError as EndpointError
+    from hailer.errors import ForeignAwaitError as ForeignAwaitError
+    from hailer.errors import FramingError as FramingError
+    from hailer.errors import HailerError as HailerError
+    from hailer.errors import ListenError as ListenError
+    from hailer.errors import MessageError as MessageError
+    from hailer.errors import MessageTooLong as MessageTooLong
+    from hailer.errors import Refused as Refused
+    from hailer.errors import RelayClosed as RelayClosed
+    from hailer.errors import RelayError as RelayError
+    from hailer.errors import ResolveError as ResolveError
+    from hailer.errors import TimedOut as TimedOut
+    from hailer.errors import TruncatedMessage as TruncatedMessage
+    from hailer.errors import UsageError as UsageError
+    from hailer.framing import Framing as Framing
+    from hailer.runtime.aio import connect as connect
+    from hailer.server import Server as Server
 
 _HOME = {
+    "Connection": "hailer.connection",
+    "Handler": "hailer.connection",
+    "Transport": "hailer.connection",
+    "sleep": "hailer.connection",
     "Endpoint": "hailer.endpoint",
+    "BadFrame": "hailer.errors",
+    "BusyError": "hailer.errors",
+    "ConnectionClosed": "hailer.errors",
+    "ConnectionEnded": "hailer.errors",
+    "ConnectionLost": "hailer.errors",
+    "DialError": "hailer.errors",
+    "EndOfStream": "hailer.errors",
+    "EndpointError": "hailer.errors",
+    "ForeignAwaitError": "hailer.errors",
+    "FramingError": "hailer.errors",
+    "HailerError": "hailer.errors",
+    "ListenError": "hailer.errors",
+    "MessageError": "hailer.errors",
+    "MessageTooLong": "hailer.errors",
+    "Refused": "hailer.errors",
+    "RelayClosed": "hailer.errors",
+    "RelayError": "hailer.errors",
+    "ResolveError": "hailer.errors",
+    "TimedOut": "hailer.errors",
+    "TruncatedMessage": "hailer.errors",
+    "UsageError": "hailer.errors",
+    "Framing": "hailer.framing",
+    "connect": "hailer.runtime.aio",
+    "Server": "hailer.server",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names of the table above)
@@ -24,9 +80,10 @@ def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'hailer' has no attribute {name!r}")
-    from importlib import import_module
+    from importlib import import_module  # noqa: PLC0415 (not needed by those who use none of the names)
 
-    return getattr(import_module(home), name)
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -66,7 +66,7 @@ class EndpointError(UsageError, ValueError):
 
 
 class BusyError(UsageError):
-    """Two tasks receive, or two send, on one connection at the same time."""
+    """Two tasks receive on one connection at the same time."""
 
 
 class ForeignAwaitError(UsageError):

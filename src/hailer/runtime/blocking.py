@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from hailer.framing import Framing
     from hailer.net.address import RawAddress
 
-__all__ = ["BlockingConnection", "BlockingTransport", "connect", "open_transport", "run_to_end"]
+__all__ = [
+    "BlockingConnection",
+    "BlockingTransport",
+    "connect",
+    "foreign_await",
+    "open_transport",
+    "run_to_end",
+]
 
 T = TypeVar("T")
 
@@ -68,12 +75,27 @@ def run_to_end(coroutine: Coroutine[Any, Any, T], model: str = "blocking") -> T:
         result: T = stop.value
         return result
     except RuntimeError as error:
-        if any(text in str(error) for text in _NO_LOOP):
-            raise ForeignAwaitError(_foreign("something that needs an event loop", model)) from error
-        raise
+        raise foreign_await(error, model) or error
     finally:
         coroutine.close()
     raise argument
+
+
+def foreign_await(error: RuntimeError, model: str) -> ForeignAwaitError | None:
+    """Tell what an event loop says when it is called where there is none from any other error.
+
+    Args:
+        error: what came out of a coroutine.
+        model: the name of the model it ran under.
+
+    Returns:
+        The error to raise instead, caused by it; None when it is another one.
+    """
+    if not any(text in str(error) for text in _NO_LOOP):
+        return None
+    clear = ForeignAwaitError(_foreign("something that needs an event loop", model))
+    clear.__cause__ = error
+    return clear
 
 
 def _foreign(what: str, model: str) -> str:

@@ -10,18 +10,20 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from hailer.connection import sleeper
 from hailer.errors import ConnectionClosed
 from hailer.net.oserrors import map_os_error
-from hailer.runtime.blocking import BlockingTransport, run_to_end
-from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, serve_connection
+from hailer.runtime.blocking import BlockingTransport, foreign_await, run_to_end
+from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_failure, serve_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hailer.connection import Connection, Handler
     from hailer.net.address import RawAddress
     from hailer.net.listener import Listener
     from hailer.runtime.model import Policy
@@ -89,7 +91,7 @@ class BlockingModel(ABC):
     name: ClassVar[str]
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self._policy = replace(policy, handler=self._explained(policy.handler))
         self._trouble = AcceptTrouble(policy.counters)
         self._lock = threading.Lock()
         self._transports: set[BlockingTransport] = set()
@@ -222,6 +224,8 @@ class BlockingModel(ABC):
             if aborted:
                 transport.abort()
             run_to_end(serve_connection(transport, self._policy), self.name)
+        except Exception as error:  # a handler that goes on awaiting what it cannot
+            note_failure(transport, self._policy, error)
         finally:
             with self._lock:
                 self._transports.discard(transport)
@@ -232,6 +236,15 @@ class BlockingModel(ABC):
             self._policy.counters.active -= 1
         assert self._changed is not None
         self._changed.set()
+
+    def _explained(self, handler: Handler) -> Handler:
+        async def explained(connection: Connection) -> None:
+            try:
+                await handler(connection)
+            except RuntimeError as error:
+                raise foreign_await(error, self.name) or error
+
+        return explained
 
     async def _sleep(self, seconds: float) -> None:
         assert self._abort is not None

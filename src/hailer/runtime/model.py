@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hailer.framing import Framing
     from hailer.net.listener import Listener
 
-__all__ = ["AcceptTrouble", "Counters", "Model", "Policy", "serve_connection"]
+__all__ = ["AcceptTrouble", "Counters", "Model", "Policy", "note_failure", "serve_connection"]
 
 log = logging.getLogger("hailer.server")
 
@@ -169,8 +169,7 @@ async def serve_connection(transport: Transport, policy: Policy) -> None:
     except (TimedOut, FramingError) as error:
         log.info("%s closed: %s", _name(transport), printable(str(error)))
     except Exception as error:
-        policy.counters.handler_failures += 1
-        log.error("the handler failed, closing %s: %s", _name(transport), _describe(error))  # noqa: TRY400 (the text of a peer may stand in the exception)
+        note_failure(transport, policy, error)
     except BaseException:
         transport.abort()
         raise
@@ -182,6 +181,13 @@ async def serve_connection(transport: Transport, policy: Policy) -> None:
     except BaseException:
         transport.abort()
         raise
+
+
+def note_failure(transport: Transport, policy: Policy, error: Exception) -> None:
+    """Count and log what a handler let out, with its traceback and the name of the peer."""
+    policy.counters.handler_failures += 1
+    # Not log.exception: the words of a peer may stand in the exception, and it would print them raw.
+    log.error("the handler failed, closing %s: %s", _name(transport), _describe(error))
 
 
 def _name(transport: Transport) -> str:
