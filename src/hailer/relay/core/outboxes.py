@@ -144,7 +144,7 @@ class Outboxes:
                 session.stalled_since = self.now
         if session.full and session.waiting <= self.limit // 4:
             self._recover(session)
-        session.careful = session.blocked or session.full or session.crlf
+        session.careful = session.blocked or session.full or session.crlf or session.closing
 
     def forget(self, session: Session) -> None:
         """Keep nothing of a session that is gone."""

@@ -213,7 +213,7 @@ class Relay:
             self.dirty.append(session)
         session.chunks.append(farewell.replace(b"\n", b"\r\n") if session.crlf else farewell)
         session.waiting += len(session.chunks[-1])
-        session.closing = True
+        session.closing = session.careful = True
         session.reason = reason
         session.closing_since = self.outboxes.now
         session.input = bytearray()

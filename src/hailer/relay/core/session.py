@@ -45,7 +45,8 @@ class Session:
         chunks: output to be written, in order.
         waiting: bytes in `chunks`.
         blocked: the last write was short: the edge waits until the peer takes more.
-        careful: output for it needs more than being appended (it is blocked, or wants CRLF).
+        careful: output for it needs more than being appended and written: it is blocked, full or closing, or
+            wants CRLF.
         holders: how many receivers this session's reading waits for; it is read only at 0.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hailer.relay")
 
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # the enum member would be converted with each call
+
 _SPARE_DESCRIPTORS = 32
 """Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
 
@@ -69,6 +71,8 @@ class Edge(ABC):
             version=version,
             wall=time.time() - time.monotonic(),
         )
+        relay = self.relay
+        self._orders = (relay.dirty, relay.held, relay.released, relay.closing, relay.aborted)
         self.links: dict[int, Link] = {}
         self.counters = Counters()
         self.trouble = AcceptTrouble(self.counters)
@@ -173,7 +177,7 @@ class Edge(ABC):
         chunks = link.chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         try:
-            sent = link.sock.send(data, socket.MSG_DONTWAIT)
+            sent = link.sock.send(data, _DONTWAIT)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -181,16 +185,16 @@ class Edge(ABC):
             return
         if sent == len(data):
             chunks.clear()
+            if not link.careful:
+                link.waiting = 0
+                return
         else:
             # a view, so that a large rest is not copied with each write
             chunks[:] = [memoryview(data)[sent:]]
-        if link.careful or chunks:
-            blocked = link.blocked
-            self.relay.written(link, sent, time.monotonic())
-            if link.blocked != blocked:
-                self._update(link)
-        else:
-            link.waiting = 0
+        blocked = link.blocked
+        self.relay.written(link, sent, time.monotonic())
+        if link.blocked != blocked:
+            self._update(link)
         if link.closing and not chunks:
             self._finish(link)
 
@@ -211,9 +215,7 @@ class Edge(ABC):
 
     def _settle(self) -> None:
         """Carry out what the core left to be done, until nothing is left."""
-        relay = self.relay
-        dirty, held, released = relay.dirty, relay.held, relay.released
-        closing, aborted = relay.closing, relay.aborted
+        dirty, held, released, closing, aborted = self._orders
         while True:
             for link in dirty:
                 if link.chunks:

@@ -163,7 +163,7 @@ class LoopEdge(Edge):
 
     def _events(self) -> None:
         """Handle the sockets that are ready."""
-        links, poll = self.links, self._poller.poll
+        links, poll, read, settle = self.links, self._poller.poll, self._read, self._settle
         for _ in range(_ROUNDS):
             events = poll()
             if not events:
@@ -177,8 +177,8 @@ class LoopEdge(Edge):
                 if event & WRITE and link.chunks:
                     self._write(link)
                 if event & READ:
-                    self._read(link, now)
-                self._settle()
+                    read(link, now)
+                settle()
         if self.relay.deadline < self._timer_at:
             self._set_timer()
 
