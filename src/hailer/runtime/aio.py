@@ -308,15 +308,22 @@ class AioTransport(asyncio.Protocol):
 
 
 async def open_transport(
-    endpoint: Endpoint | str, *, timeout: float | None = 10.0, retries: int = 0, retry_delay: float = 0.5
+    endpoint: Endpoint | str,
+    *,
+    timeout: float | None = 10.0,
+    retries: int = 0,
+    retry_delay: float = 0.5,
+    advice: str = "",
 ) -> AioTransport:
     """Dial and give the bytes, for programs with a grammar of their own.
 
-    Args and errors are those of `connect`.
+    Args and errors are those of `connect`; `advice` is what a person is to do when nobody listens there.
     """
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
-    sock = await dial_async(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    sock = await dial_async(
+        endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay, advice=advice
+    )
     return await AioTransport.adopt(sock, endpoint.scheme)
 
 
