@@ -20,12 +20,15 @@ MAX_LINE = 65536
 """Bytes in one line without its end: what IRCv3 (8,191 of tags), SMTP (1,000) and NATS (4,096 of control
 line) allow is less; a chat text or a JSON document of this size still fits, a runaway peer does not."""
 
+MAX_TEXT = MAX_LINE - 256
+"""Bytes of text that any line can hold, whatever its head is: two names and an id fit before it."""
+
 PROTOCOL_VERSION = 1
 
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ROOM = re.compile(rb"#[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(rb"[!-~]{1,64}")
-_COUNT = re.compile(rb"[0-9]{1,10}")
+_COUNT = re.compile(rb"[0-9]+")
 
 _CONTROLS = bytes(range(0x20)) + b"\x7f"
 _CONTROLS_BUT_LF = _CONTROLS.replace(b"\n", b"")
@@ -49,8 +52,14 @@ def is_token(word: bytes) -> bool:
 
 
 def count_of(word: bytes) -> int | None:
-    """The number that a counted argument's word says, or None if it is no such word."""
-    return int(word) if _COUNT.fullmatch(word) else None
+    """The number that a counted argument's word says, or None if it is no such word.
+
+    A number of more than ten digits is told as some number of eleven: above any limit, and it has to be
+    refused as too long. Taken for no number, what follows the line would be obeyed as commands.
+    """
+    if not _COUNT.fullmatch(word):
+        return None
+    return int(word.lstrip(b"0")[:11] or b"0")
 
 
 def clean(block: bytes) -> bool:
@@ -66,7 +75,7 @@ def clean(block: bytes) -> bool:
 
 def is_text(payload: bytes) -> bool:
     """Tell whether the text form of a line can hold this payload; the counted form can hold any."""
-    if len(payload.translate(None, _CONTROLS)) != len(payload) or len(payload) > MAX_LINE - 256:
+    if len(payload.translate(None, _CONTROLS)) != len(payload) or len(payload) > MAX_TEXT:
         return False
     return payload.isascii() or _clean_utf8(payload)
 
@@ -89,6 +98,11 @@ def printable(data: bytes, most: int = 40) -> bytes:
     shown = data[:most].decode("utf-8", "replace")
     safe = "".join(c if c.isascii() and c.isprintable() else "?" for c in shown)
     return safe.encode() + (b"..." if len(data) > most else b"")
+
+
+def shown_verb(word: bytes) -> bytes:
+    """A peer's verb as one word of an event: harmless, short, and not to be taken for the start of a text."""
+    return printable(word.upper(), 16).lstrip(b":") or b"?"
 
 
 def message(verb: bytes, words: Iterable[bytes], payload: bytes) -> tuple[bytes, bytes]:

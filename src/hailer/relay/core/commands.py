@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
@@ -50,8 +51,8 @@ def run(relay: Relay, session: Session, words: list[bytes], text: bytes | None) 
     verb = words[0].upper()
     command = COMMANDS.get(verb)
     if command is None:
-        shown = grammar.printable(verb, 16)
-        relay.fail(session, b"unknown-command", shown, b"no such command; HELP lists them")
+        why = b"no such command; HELP lists them"
+        relay.fail(session, b"unknown-command", grammar.shown_verb(verb), why)
         return
     if not session.online and not command.before_login:
         relay.fail(session, b"not-logged-in", verb, b"say HELLO and a name first")
@@ -97,7 +98,7 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     old = relay.directory.sessions.get(key)
     if old is not None:
         # On an open relay the session id, which only its owner was told, is the proof of who it is.
-        if options.get(b"session") != old.id:
+        if not compare_digest(options.get(b"session", b""), old.id):
             relay.fail(session, b"taken", b"HELLO", b"%s is here already; take another name" % old.name)
             return
         session.id = old.id
@@ -220,7 +221,7 @@ def _ask(relay: Relay, session: Session, words: list[bytes], text: bytes) -> Non
         relay.fail(session, b"taken", b"ASK", prefix + b"a question with this id waits for its answer")
     elif len(session.asks) >= relay.limits.asks:
         relay.fail(session, b"too-many", b"ASK", prefix + b"too many questions wait for their answers")
-    elif target.lagging:
+    elif not relay.outboxes.takes(target, len(text)):
         relay.fail(session, b"slow", b"ASK", prefix + b"%s is not keeping up" % target.name)
     else:
         session.asks[number] = target
@@ -244,8 +245,8 @@ def _answer(relay: Relay, session: Session, words: list[bytes], text: bytes) -> 
         del asker.asks[number]
     relay.counters.delivered += 1
     relay.say(asker, *grammar.message(b"ANSWERED", (number, session.name), text), by=session)
-    if asker.ended and not asker.asks and not asker.backlog:
-        relay.close(asker, b"end of input")
+    if asker.ended:
+        relay.answered.append(asker)
 
 
 def drop_questions(relay: Relay, session: Session) -> None:
@@ -259,8 +260,8 @@ def drop_questions(relay: Relay, session: Session) -> None:
         if asker.asks is not None and asker.asks.pop(number, None) is not None:
             why = number + b": %s left before it answered" % session.name
             relay.fail(asker, b"gone", b"ASK", why)
-            if asker.ended and not asker.asks and not asker.backlog:
-                relay.close(asker, b"end of input")
+            if asker.ended:
+                relay.answered.append(asker)
 
 
 def _ping(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:

@@ -7,8 +7,8 @@ An outbox is in one of three states:
     lagging   it was full for `Limits.patience` seconds: its senders go on, and the messages for it are
               dropped and counted until it has drained; then it is told of each gap, before anything else
 
-Replies and events (JOINED, ANSWERED, PONG ...) are never dropped: a receiver that lets four times the
-limit wait, or a byte wait for `Limits.slow_seconds`, is cut.
+Replies and events (JOINED, ANSWERED, PONG ...) are never dropped: a receiver for which there are more of
+them while four times the limit wait, or that lets a byte wait for `Limits.slow_seconds`, is cut.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class Outboxes:
         self.dirty: list[Session] = []
         self.held: list[Session] = []
         self.released: list[Session] = []
-        self.condemned: list[tuple[Session, bytes]] = []
+        self.condemned: dict[Session, bytes] = {}
         self.deadline = float("inf")
         self.limit = limits.waiting
+        self._most = limits.waiting * _HARD
         self._patience = limits.patience
         self._slow_seconds = limits.slow_seconds
         self._counters = counters
@@ -74,15 +75,23 @@ class Outboxes:
         """
         if target.closing:
             return
+        # Looked at before it is added to, so that one long reply does not cut whoever asked for it.
+        if target.waiting > self._most:
+            self._condemn(target, b"too slow: too much output waits for you")
+            self.deadline = self.now
+            return
         if target.crlf:
             line = line.replace(b"\n", b"\r\n")
         self._append(target, line + raw)
         if target.waiting > self.limit:
-            if target.waiting > self.limit * _HARD:
-                self.condemned.append((target, b"too slow: too much output waits for you"))
-                self.deadline = self.now
-            else:
-                self.hold(target if by is None else by, target)
+            self.hold(target if by is None else by, target)
+
+    def takes(self, target: Session, size: int) -> bool:
+        """Tell whether so many bytes of messages can be queued for a receiver; else they are not to be.
+
+        An empty outbox takes anything: nothing would come to drain it and end the lagging.
+        """
+        return not target.lagging and (not target.waiting or target.waiting + size <= self._most)
 
     def put(self, by: Session, target: Session, chunk: bytes, raw: bytes, count: int, source: bytes) -> bool:
         """Queue messages for a receiver that needs care; drop and count them if it lags.
@@ -100,8 +109,7 @@ class Outboxes:
         """
         if target.closing:
             return False
-        size = len(chunk) + len(raw)
-        if target.lagging or target.waiting + size > self.limit * _HARD:
+        if not self.takes(target, len(chunk) + len(raw)):
             self._drop(target, count, source)
             return False
         if target.crlf:
@@ -110,6 +118,11 @@ class Outboxes:
         if target.waiting > self.limit:
             self.hold(by, target)
         return True
+
+    def _condemn(self, target: Session, reason: bytes) -> None:
+        if target not in self.condemned:
+            self.condemned[target] = reason
+            self._counters.cut_slow += 1
 
     def _append(self, target: Session, data: bytes) -> None:
         if not target.chunks:
@@ -171,7 +184,7 @@ class Outboxes:
     def hold(self, by: Session, target: Session) -> None:
         """Have a session wait, unread, until the outbox to which it added has drained."""
         self._fill(target)
-        if target.lagging and by is not target:
+        if by.closing or (target.lagging and by is not target):
             return
         if target.waiters is None:
             target.waiters = {}
@@ -245,9 +258,7 @@ class Outboxes:
             if session.closing:
                 continue
             if self.now >= cut_at:
-                self._counters.cut_slow += 1
-                reason = b"too slow: your output waited for %g seconds" % self._slow_seconds
-                self.condemned.append((session, reason))
+                self._condemn(session, b"too slow: your output waited for %g seconds" % self._slow_seconds)
             else:
                 self.deadline = min(self.deadline, cut_at)
 

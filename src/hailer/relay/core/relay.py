@@ -48,6 +48,7 @@ class Relay:
         closing: sessions to be closed once their outbox is written.
         aborted: sessions to be closed now.
         deadline: the instant at which `tick` wants to be called.
+        answered: half-closed sessions that wait for one answer less; perhaps it was the last.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Relay:
         self.released = self.outboxes.released
         self.closing: list[Session] = []
         self.aborted: list[Session] = []
+        self.answered: list[Session] = []
         self._next_scan = float("-inf")
 
     @property
@@ -119,33 +121,30 @@ class Relay:
         start, size = 0, len(data)
         while start < size and not session.holders and not session.closing:
             if session.payload is not None:
-                words, count = session.payload
-                if size - start < count:
+                if size - start < session.payload[1]:
                     break
-                session.payload = None
-                payload = data[start : start + count]
-                start += count
-                commands.run(self, session, words, payload)
+                start = self._payload(session, session.payload, data, start)
                 continue
             # at most MAX_LINE bytes and an LF are looked at together, so that a longer line is noticed
             # without a look at each line, and the lines of a block stay in the processor's cache
             end = data.rfind(b"\n", start, start + MAX_LINE + 1) + 1
             if not end:
                 if size - start > MAX_LINE:
-                    self._too_long(session, b"a line may have %d bytes" % MAX_LINE)
+                    self._too_long(session, b"LINE", b"a line may have %d bytes" % MAX_LINE)
                 break
             block = data if start == 0 and end == size else data[start:end]
             if session.online and send_block(self, session, block):
                 start = end
             else:
-                start += self._lines(session, block)
-        if not session.closing:
-            if start < size:
-                session.input = bytearray(data[start:])
-                session.backlog = session.holders > 0
-                session.input_since = self.outboxes.now
-            elif session.payload is not None:
-                session.input_since = self.outboxes.now
+                start = self._lines(session, data, start, end)
+        if session.closing:
+            return
+        if start < size:
+            session.input = bytearray(data[start:])
+            session.backlog = session.holders > 0
+        # the time for one line or payload counts from the first byte of it, however many reads it takes
+        if start or (size and session.payload is None):
+            session.input_since = self.outboxes.now
 
     def end(self, session: Session, now: float) -> None:
         """Take note that the peer has half-closed; it still gets the answers to what it asked."""
@@ -164,8 +163,9 @@ class Relay:
     def lost(self, session: Session, now: float) -> None:
         """Take note that a connection is gone; everything about it is forgotten."""
         self.outboxes.now = now
-        self._leave(session)
         session.closing = True
+        self._leave(session)
+        self._read_no_more(session)
         session.chunks.clear()
         session.waiting = 0
         self.sessions.pop(session, None)
@@ -184,9 +184,14 @@ class Relay:
         self._settle()
 
     def shut_down(self, now: float, reason: bytes = b"the relay is shutting down") -> None:
-        """Say BYE to everybody."""
+        """Say BYE to everybody, and to nobody who else has gone: that would be the square of their number."""
         self.outboxes.now = now
-        for session in list(self.sessions):
+        self.directory = Directory()
+        for session in self.sessions:
+            session.online = False
+            session.rooms = {}
+            session.watched = session.asks = session.asked = None
+        for session in self.sessions:
             self.close(session, reason)
 
     # what the commands call
@@ -206,6 +211,7 @@ class Relay:
             return
         if session.gaps:
             self.outboxes.tell_gaps(session)
+        session.closing = session.careful = True
         self._leave(session)
         farewell = grammar.bye(reason)
         # not by say(): a full outbox must not keep the last word out, nor cut who is being cut
@@ -213,21 +219,25 @@ class Relay:
             self.dirty.append(session)
         session.chunks.append(farewell.replace(b"\n", b"\r\n") if session.crlf else farewell)
         session.waiting += len(session.chunks[-1])
-        session.closing = session.careful = True
         session.reason = reason
         session.closing_since = self.outboxes.now
-        session.input = bytearray()
-        session.payload = None
+        self._read_no_more(session)
         self.outboxes.let_go(session)
         self.closing.append(session)
 
     # inside
 
     def _settle(self) -> None:
-        """Close whoever was found to be too slow, and whoever is so by the events of that."""
-        condemned = self.outboxes.condemned
-        while condemned:
-            self.close(*condemned.pop())
+        """Close whoever was found to be too slow or has its last answer, and whoever is so by that.
+
+        Here and not on the spot: a chain of sessions that wait for each other would be as deep a recursion.
+        """
+        condemned, answered = self.outboxes.condemned, self.answered
+        while condemned or answered:
+            if condemned:
+                self.close(*condemned.popitem())
+            else:
+                self._finish(answered.pop())
 
     def _with_earlier(self, session: Session, data: bytes) -> bytes:
         """Put what came earlier before what came now, once that can make a difference."""
@@ -245,13 +255,23 @@ class Relay:
         session.backlog = False
         return bytes(earlier + data)
 
-    def _lines(self, session: Session, block: bytes) -> int:
-        """Handle lines one by one; returns how many bytes of the block were used."""
-        start, size = 0, len(block)
-        while start < size and not session.holders and not session.closing:
-            end = block.find(b"\n", start)
-            line = block[start:end]
-            start = end + 1
+    def _lines(self, session: Session, data: bytes, start: int, end: int) -> int:
+        """Handle lines one by one, with the payloads between them.
+
+        Args:
+            session: who sent them.
+            data: what holds them.
+            start: where the first begins.
+            end: the place after some LF. A payload may reach beyond it: slicing a new block after each
+                payload would cost the square of their number.
+
+        Returns:
+            The place up to which `data` was used.
+        """
+        while start < end and not session.holders and not session.closing:
+            stop = data.find(b"\n", start)
+            line = data[start:stop]
+            start = stop + 1
             if line.endswith(b"\r"):
                 line = line[:-1]
                 if not session.online:
@@ -259,7 +279,7 @@ class Relay:
             if not line:
                 continue
             if not grammar.clean(line):
-                verb = grammar.printable(line.split(b" ", 1)[0].upper(), 16) or b"?"
+                verb = grammar.shown_verb(line.split(b" ", 1)[0])
                 why = b"not UTF-8, or control characters; send such bytes counted (see HELP)"
                 self.fail(session, b"bad-text", verb, why)
                 continue
@@ -272,28 +292,45 @@ class Relay:
             elif (count := commands.counted(words)) is None:
                 commands.run(self, session, words, None)
             elif count > self.limits.payload:
-                self._too_long(session, b"a payload may have %d bytes" % self.limits.payload)
+                self._too_long(session, b"PAYLOAD", b"a payload may have %d bytes" % self.limits.payload)
             elif not count:
                 commands.run(self, session, words[:-1], b"")
             else:
                 session.payload = (words[:-1], count)
-                break
+                if len(data) - start < count:
+                    break
+                start = self._payload(session, session.payload, data, start)
         return start
 
-    def _too_long(self, session: Session, why: bytes) -> None:
+    def _payload(self, session: Session, announced: tuple[list[bytes], int], data: bytes, start: int) -> int:
+        """Carry out the command whose payload begins here and is whole; returns the place after it."""
+        words, count = announced
+        session.payload = None
+        commands.run(self, session, words, data[start : start + count])
+        return start + count
+
+    def _too_long(self, session: Session, what: bytes, why: bytes) -> None:
         self.counters.cut_other += 1
-        self.fail(session, b"too-long", b"LINE" if session.payload is None else b"PAYLOAD", why)
+        self.fail(session, b"too-long", what, why)
         self.close(session, b"too long")
 
     def _finish(self, session: Session) -> None:
         """Close a half-closed session when nothing is left to be answered."""
-        if session.backlog or session.asks:
+        if session.backlog:
             return
-        if session.input:
-            session.input = bytearray()
+        if session.input or session.payload is not None:
             why = b"the input ended in the middle of a command, which was not carried out"
             self.fail(session, b"truncated", b"LINE" if session.payload is None else b"PAYLOAD", why)
-        self.close(session, b"end of input")
+            self._read_no_more(session)
+        if not session.asks:
+            self.close(session, b"end of input")
+
+    @staticmethod
+    def _read_no_more(session: Session) -> None:
+        # others may keep a session that is gone in their routes for long: it is to be small then
+        session.input = bytearray()
+        session.payload = None
+        session.routes = {}
 
     def _leave(self, session: Session) -> None:
         """Take a session out of the directory and tell whoever is to know; may be called twice."""
@@ -309,7 +346,6 @@ class Relay:
         for watcher in directory.watchers(session.key):
             self.say(watcher, b"OFFLINE %s\n" % session.name, by=session)
         commands.drop_questions(self, session)
-        session.routes.clear()
 
     def tell_room(self, members: dict[Session, None], line: bytes, by: Session) -> None:
         """Queue an event for all members of a room."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
 from hailer.relay.core.session import Route
+from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
 if TYPE_CHECKING:
     from hailer.relay.core.relay import Relay
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _MOST_ROUTES = 20_000
 """Routes that one session keeps: about 10 MiB at most, and enough for a sender to everybody."""
+
+_HEADS = MAX_LINE + 1 - MAX_TEXT
+"""Bytes of a block that are not of a text longer than `MAX_TEXT` in it, at most."""
 
 _COLON = repeat(b":")
 
@@ -39,6 +43,8 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     if session.crlf:
         block = block.replace(b"\r\n", b"\n")
     # "SEND bob :text": the colon ends the head; the head's space is kept, as the proof that it was " :"
+    if len(block) > MAX_TEXT and block.find(b"\n", _HEADS, MAX_TEXT) < 0:
+        return False  # one line of nearly 64 KiB: its text can be too much for a MSG line
     head, colon, text = block.partition(b":")
     route = session.routes.get(head) or find_route(relay, session, head)
     if route is None or not colon or not grammar.clean(block):
