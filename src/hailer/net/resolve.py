@@ -108,7 +108,7 @@ class _Question(NamedTuple):
         # An ASCII name goes as bytes, since the idna codec refuses some that name servers know.
         host = self.host.encode("ascii") if self.host.isascii() else self.host
         found = socket.getaddrinfo(host, self.port, self.family, self.type, 0, flags | socket.AI_NUMERICSERV)
-        return [_address(family, type_, proto, raw) for family, type_, proto, _, raw in found]
+        return [Address(family, type_, proto, raw) for family, type_, proto, _, raw in found]
 
 
 def _without_lookup(endpoint: Endpoint, *, passive: bool) -> list[Address] | _Question:
@@ -172,14 +172,6 @@ def _has_address(family: int, text: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _address(family: int, type_: int, proto: int, raw: tuple[object, ...]) -> Address:
-    host = raw[0]
-    if isinstance(host, str) and "%" in host and len(raw) == 4:
-        # The scope stands in the fourth place too; as text it would make asyncio look the address up.
-        raw = (host.partition("%")[0], *raw[1:])
-    return Address(family, type_, proto, raw)
 
 
 def _answer(
