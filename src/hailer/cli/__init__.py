@@ -5,7 +5,8 @@
     errors     an error as one sentence on standard error
     options    options that several verbs have
     settings   hailer.toml
-    output     standard output and standard error
+    output     standard output
+    notes      standard error
     lines      lines from standard input, or typed at a prompt
     running    a verb's coroutine as the whole program
     names      who this program is to the relay, and its token
@@ -19,11 +20,16 @@ import os
 import sys
 from typing import NoReturn
 
+from hailer._version import __version__
+
 __all__ = ["main"]
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its code."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"hailer {__version__}")  # without click, whose import is most of the time
+        sys.exit(0)
     try:
         from hailer.cli.group import run_command  # noqa: PLC0415 (Ctrl-C while it is imported is quiet too)
 

@@ -11,8 +11,9 @@ import click
 from hailer.cli.exits import DONE, FAILED
 from hailer.cli.group import verb
 from hailer.cli.lines import at_terminal, open_console
+from hailer.cli.notes import warn
 from hailer.cli.options import dial_options, json_option, message_options, verbosity_options
-from hailer.cli.output import Output, as_field, on_terminal, warn
+from hailer.cli.output import Output, as_field, on_terminal
 from hailer.errors import (
     ConnectionEnded,
     EndOfStream,
@@ -25,7 +26,7 @@ from hailer.errors import (
 
 if TYPE_CHECKING:
     from hailer.cli.lines import Console
-    from hailer.cli.output import Notes
+    from hailer.cli.notes import Notes
     from hailer.connection import Connection
     from hailer.framing import Framing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hailer.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, exit_code
-from hailer.cli.output import warn
+from hailer.cli.notes import warn
 from hailer.errors import HailerError
 from hailer.text import printable
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
 from hailer._version import __version__
-from hailer.cli.errors import tell
 from hailer.cli.exits import DONE, MEANINGS, USAGE
-from hailer.cli.output import warn
+from hailer.cli.notes import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,6 +149,8 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # noqa: PLC0415 (only for who mistypes)
+
             close = get_close_matches(args[0], VERBS, 1)
             hint = f", did you mean {close[0]}" if close else ""
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
@@ -203,8 +203,8 @@ def run_command(args: Sequence[str]) -> int:
     """
     try:
         code = _hailer.main(args, prog_name="hailer", complete_var="_HAILER_COMPLETE", standalone_mode=False)
-    except Exception as error:
-        return tell(error)
-    except KeyboardInterrupt as error:
+    except (Exception, KeyboardInterrupt) as error:
+        from hailer.cli.errors import tell  # noqa: PLC0415 (only when something went wrong)
+
         return tell(error)
     return code if isinstance(code, int) else DONE

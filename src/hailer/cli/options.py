@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from hailer.cli.output import Notes
+from hailer.cli.notes import Notes
 from hailer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Standard output, where results go, and standard error, where everything else goes."""
+"""Standard output, where results go."""
 
 from __future__ import annotations
 
@@ -8,49 +8,14 @@ import json
 import os
 import select
 import stat
-import sys
 
-from hailer.errors import HailerError
+from hailer.cli.notes import OutputError
 from hailer.text import printable
 
-__all__ = ["Notes", "Output", "OutputError", "as_field", "on_terminal", "one_line", "warn"]
+__all__ = ["Output", "as_field", "on_terminal", "one_line"]
 
 _PIECE = 4096
 """What a pipe takes without blocking once it says that it is writable: POSIX's PIPE_BUF on Linux."""
-
-
-class OutputError(HailerError):
-    """Standard output cannot be written to."""
-
-
-def warn(text: str, *, prefix: str = "hailer: ") -> None:
-    """Write a line to standard error, whatever -q says; a closed one is no reason to fail."""
-    if sys.stderr is not None:
-        try:
-            print(prefix + text, file=sys.stderr, flush=True)
-        except OSError:
-            pass
-
-
-class Notes:
-    """What is told beside the results, on standard error.
-
-    Args:
-        level: -1 for -q, 0, or the number of -v.
-    """
-
-    def __init__(self, level: int = 0) -> None:
-        self.level = level
-
-    def note(self, text: str) -> None:
-        """Tell it unless -q was given."""
-        if self.level >= 0:
-            warn(text)
-
-    def detail(self, text: str) -> None:
-        """Tell it only if -v was given."""
-        if self.level >= 1:
-            warn(text)
 
 
 class Output:

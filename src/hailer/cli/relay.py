@@ -12,15 +12,15 @@ import click
 
 from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
+from hailer.cli.notes import OutputError, warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
-from hailer.cli.output import OutputError, warn
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hailer.cli.output import Notes
+    from hailer.cli.notes import Notes
     from hailer.endpoint import Endpoint
 
 __all__ = ["LIMITS", "command"]

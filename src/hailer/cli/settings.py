@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hailer.cli.group import VERBS
+from hailer.cli.notes import warn
 from hailer.cli.options import CLIENT_SETTINGS
-from hailer.cli.output import warn
 from hailer.errors import UsageError
 
 if TYPE_CHECKING:
