@@ -161,6 +161,8 @@ class Edge(ABC):
 
     def _ended(self, link: Link, now: float) -> None:
         """The peer sends no more."""
+        if self.links.get(link.fd) is not link:
+            return  # its end here is that it was dropped
         if link.closing:
             link.ended = True
             if link.finished:
@@ -228,7 +230,8 @@ class Edge(ABC):
     def _carry_out(self) -> None:
         relay = self.relay
         for session in _take(relay.held):
-            self._update(session)
+            if self.links.get(session.fd) is session:
+                self._update(session)
         for session in _take(relay.released):
             if self.links.get(session.fd) is session and not session.holders:
                 self._release(session)

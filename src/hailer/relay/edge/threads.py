@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hailer.net.oserrors import map_os_error
 from hailer.relay.edge.base import Edge, Link, log
 from hailer.runtime.blocking_server import Flag
+from hailer.runtime.model import ACCEPT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class ThreadEdge(Edge):
         self._changed: Flag | None = None
         self._alarm: Flag | None = None
         self._selector = selectors.DefaultSelector()
+        self._threads: set[threading.Thread] = set()
         self._keeping = True
         self._keeper_until = float("inf")
 
@@ -67,6 +69,9 @@ class ThreadEdge(Edge):
             with self._lock:
                 for link in list(self.links.values()):
                     self._drop(link, "the relay ended")
+                threads = list(self._threads)
+            for thread in threads:
+                thread.join()
             self._keeping = False
             self._alarm.set()
             keeper.join()
@@ -101,6 +106,7 @@ class ThreadEdge(Edge):
                         changed.clear()
                     elif pause := self._accept(key.data):
                         changed.wait(pause)
+                        changed.clear()  # else the next pause would be none
                         break
 
     def _accept(self, listener: Listener) -> float:
@@ -118,14 +124,21 @@ class ThreadEdge(Edge):
             sock.setblocking(True)
             link = self._adopt(sock, listener.endpoint.scheme, address)
             self._settle()
-            if link is None or self.links.get(link.fd) is not link:
+            if link is None:
                 return 0.0
+            if self.links.get(link.fd) is not link:
+                sock.close()
+                return 0.0
+            thread = threading.Thread(target=self._client, args=(link,), name="hailer-client", daemon=True)
             try:
-                threading.Thread(target=self._client, args=(link,), name="hailer-client", daemon=True).start()
+                thread.start()
             except RuntimeError as error:  # the system gives no more threads
                 self.trouble.note(str(error))
                 self._drop(link, "no thread for it")
-                link.sock.close()
+                self._settle()
+                sock.close()
+                return ACCEPT_PAUSE
+            self._threads.add(thread)
         return 0.0
 
     # one client
@@ -161,6 +174,7 @@ class ThreadEdge(Edge):
             with self._lock:
                 self._drop(link, "its thread ended")
                 self._settle()
+                self._threads.discard(threading.current_thread())
             sock.close()
 
     def _receive(self, link: Link, data: bytes) -> None:

@@ -1,0 +1,168 @@
+"""What several parts of the suite share: programs that may be missing, and a plain client of the relay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hailer.endpoint import Endpoint
+
+    RequireProgram = Callable[[str], str]
+
+
+class Connect(Protocol):
+    """The type of the fixture `connect`."""
+
+    def __call__(self, endpoint: Endpoint, name: str = "", *, eol: str = "\n") -> Wire: ...
+
+
+@pytest.fixture
+def require_program() -> RequireProgram:
+    """Gives the path of a program; without it the test is skipped, or fails with HAILER_NO_SKIP=1 as in CI."""
+
+    def require(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            sentence = f"{name} is not installed: install it to run this test"
+            if os.environ.get("HAILER_NO_SKIP") == "1":
+                pytest.fail(sentence)
+            pytest.skip(sentence)
+        return path
+
+    return require
+
+
+class Wire:
+    """A client that speaks the relay's protocol by hand: bytes out, lines in, nothing kept back."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 5.0) -> None:
+        if endpoint.scheme == "unix":
+            self.sock = socket.socket(socket.AF_UNIX)
+            address: str | tuple[str, int] = endpoint.path
+        else:
+            self.sock = socket.socket(socket.AF_INET)
+            address = (endpoint.host, int(endpoint.port))
+        self.sock.settimeout(timeout)
+        self.eol = "\n"
+        self.got = bytearray()
+        try:
+            self.sock.connect(address)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def send(self, data: str | bytes) -> None:
+        """Send these bytes, or these lines."""
+        if isinstance(data, str):
+            data = data.encode().replace(b"\n", self.eol.encode()) + self.eol.encode()
+        self.sock.sendall(data)
+
+    def raw_line(self) -> bytes:
+        """The next line with its end; what there is before the end of the stream, b"" at it."""
+        while b"\n" not in self.got:
+            data = self.sock.recv(65536)
+            if not data:
+                rest, self.got = bytes(self.got), bytearray()
+                return rest
+            self.got += data
+        line, _, rest = bytes(self.got).partition(b"\n")
+        self.got = bytearray(rest)
+        return line + b"\n"
+
+    def line(self) -> str:
+        """The next line without its end."""
+        line = self.raw_line()
+        assert line.endswith(self.eol.encode()), f"the stream ended with {line!r}"
+        return line.decode().removesuffix(self.eol)
+
+    def expect(self, *starts: str) -> list[str]:
+        """The next lines, which must start with these."""
+        lines = []
+        for start in starts:
+            line = self.line()
+            assert line.startswith(start), f"{line!r} came where {start!r} was expected"
+            lines.append(line)
+        return lines
+
+    def raw(self, count: int) -> bytes:
+        """The next so many bytes."""
+        while len(self.got) < count:
+            data = self.sock.recv(65536)
+            assert data, "the stream ended"
+            self.got += data
+        taken = bytes(self.got[:count])
+        del self.got[:count]
+        return taken
+
+    def until(self, start: str) -> list[str]:
+        """The next lines up to the one that starts so, with it."""
+        lines = [self.line()]
+        while not lines[-1].startswith(start):
+            lines.append(self.line())
+        return lines
+
+    def sync(self) -> list[str]:
+        """What has come before the answer to a PING that is sent now."""
+        self.send("PING sync")
+        return self.until("PONG sync")[:-1]
+
+    def login(self, name: str, options: str = "") -> str:
+        """Read the banner, say HELLO; gives WELCOME's line."""
+        self.expect("RELAY ")
+        return self.hello(name, options)
+
+    def hello(self, name: str, options: str = "") -> str:
+        """Say HELLO; gives WELCOME's line."""
+        self.send(f"HELLO {name}{options}")
+        return self.expect(f"WELCOME {name} ")[0]
+
+    def rest(self) -> bytes:
+        """Everything up to the end of the stream."""
+        parts = [bytes(self.got)]
+        self.got = bytearray()
+        while data := self.sock.recv(1 << 20):
+            parts.append(data)
+        return b"".join(parts)
+
+    def half_close(self) -> None:
+        """Send no more."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Vanish: by RST on TCP."""
+        if self.sock.family == socket.AF_INET:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connects plain clients, logged in if they get a name, and closes them at the end."""
+    wires: list[Wire] = []
+
+    def connect_to(endpoint: Endpoint, name: str = "", *, eol: str = "\n") -> Wire:
+        wire = Wire(endpoint)
+        wires.append(wire)
+        wire.eol = "\n"
+        if name:
+            wire.expect("RELAY ")
+            wire.eol = eol
+            wire.hello(name)
+        wire.eol = eol
+        return wire
+
+    yield connect_to
+    for wire in wires:
+        wire.close()
