@@ -7,7 +7,8 @@ Numeric addresses, services, `localhost`, `*` and Unix paths need no thread.
 AI_ADDRCONFIG is not used. It leaves out families of which the machine has only loopback addresses,
 and glibc then answers 127.0.0.1 for a name that the hosts file gives as ::1. Without it, addresses
 that cannot be reached come last (RFC 6724 section 6, rule 1) and fail at once. `localhost` is
-answered here (RFC 6761 section 6.3), with the families whose loopback address there really is.
+answered here (RFC 6761 section 6.3), with the families whose loopback address there really is, and
+names under `invalid` do not exist (section 6.4), whether or not a name server is there to say so.
 """
 
 from __future__ import annotations
@@ -120,13 +121,16 @@ def _without_lookup(endpoint: Endpoint, *, passive: bool) -> list[Address] | _Qu
         return [Address(socket.AF_UNIX, type_, 0, "\0" + path[1:] if path.startswith("@") else path)]
     family = _FAMILIES[endpoint.family_hint]
     host = endpoint.host
+    name = host.rstrip(".")
     if host == "*":
         if not passive:
             raise EndpointError(f"{endpoint} is for listening: name a host to connect to, such as localhost")
         hosts = list(_ANY.items())
-    elif host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
+    elif name == "localhost" or name.endswith(".localhost"):
         hosts = [(each, text) for each, text in _LOOPBACK.items() if _has_address(each, text)]
         hosts = hosts or list(_LOOPBACK.items())
+    elif name.endswith(".invalid"):
+        raise _no_such_name(host)
     else:
         hosts = []
     port = _port(endpoint, type_)
@@ -190,13 +194,17 @@ def _answer(
 
 def _explained(error: OSError | UnicodeError, host: str) -> HailerError:
     if isinstance(error, UnicodeError) or error.errno in _UNKNOWN:
-        return ResolveError(f"no host is called {host!r}: correct the name or give a numeric address")
+        return _no_such_name(host)
     if error.errno == socket.EAI_AGAIN:
         return ResolveError(
             f"{host!r} could not be looked up for now (the name server gave no answer):"
             " try again, or look at /etc/resolv.conf"
         )
     return ResolveError(f"{host!r} could not be looked up ({error.strerror}): give a numeric address")
+
+
+def _no_such_name(host: str) -> ResolveError:
+    return ResolveError(f"no host is called {host!r}: correct the name or give a numeric address")
 
 
 _Result = list[Address] | OSError | UnicodeError
