@@ -1,0 +1,609 @@
+"""A client of a relay, for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+from hailer.endpoint import Endpoint
+from hailer.errors import (
+    BadFrame,
+    ConnectionClosed,
+    ConnectionLost,
+    HailerError,
+    MessageTooLong,
+    Refused,
+    RelayClosed,
+    TimedOut,
+    UsageError,
+)
+from hailer.net import backoff
+from hailer.relay.client import commands
+from hailer.relay.client.answers import Answerer
+from hailer.relay.client.events import Asked, Event, Gap, Joined, Left, Message, Offline, Online
+from hailer.relay.client.inbox import Inbox
+from hailer.relay.client.link import Link
+from hailer.relay.client.protocol import MAX_PAYLOAD, ClientProtocol
+from hailer.runtime.aio import open_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+    from hailer.relay.client.answers import AskHandler
+    from hailer.relay.client.events import Presence
+
+__all__ = ["DEFAULT_RELAY", "RelayClient"]
+
+log = logging.getLogger("hailer.relay.client")
+
+DEFAULT_RELAY = "tcp://localhost:16273"
+
+_PARTING = 2.0
+"""Seconds that `close` waits for the relay's BYE."""
+
+_TURN = 64
+"""Messages that an iteration gives before it lets other tasks run, PINGs be answered and more be read."""
+
+
+class RelayClient:
+    """One name at a relay: ``async with RelayClient("alice") as client: ...``.
+
+    What the methods tell is a fact: `send` returns when the relay has taken the message for everybody
+    it is for, and raises Refused with the relay's reason when it has not. Nothing is ever sent twice: if
+    the connection is lost before the relay's word came, ConnectionLost says that the outcome is unknown.
+
+    When the connection is lost, the client dials again with growing pauses, logs in as the same
+    session, and is in its rooms and watches its names again. Meanwhile every method waits for at most
+    `timeout`. It gives up when its name has gone to somebody else, or a new login replaced it.
+
+    Messages wait in a queue until they are received. When `queue_limit` of them (or 16 MiB) wait, the
+    client stops reading, and the relay treats it as a slow receiver: it makes senders wait a moment, then
+    drops and tells how many by a GAP, and after some seconds cuts it. The answers of the relay come on the
+    same stream, behind these messages: while some task waits for one, reading goes on up to four times the
+    limit; past that the waiting task gets a UsageError. So ``await client.ask(...)`` inside ``async for
+    message in client`` works.
+
+    Callbacks are plain functions, called on the event loop; they must not block. To await something
+    there, start a task.
+
+    Args:
+        name: who to be: 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
+        relay: where the relay is: a tcp or unix endpoint.
+        token: proves who this is, if the relay has accounts.
+        timeout: seconds for connecting and for each answer of the relay; None waits for ever.
+        reconnect: connect again when the connection is lost.
+        on_connected: called after each login, once rooms and watches are there again.
+        on_disconnected: called with the reason each time the connection is lost.
+        on_gap: called with each `Gap`: messages for this client that the relay dropped as it did not
+            read them. Without it they are logged as warnings.
+        on_presence: called with Online and Offline of watched names, and with Joined and Left of others in
+            this client's rooms.
+        on_ask: answers questions; see the method of this name.
+        queue_limit: messages that wait to be received before the client stops reading.
+        heartbeat: seconds of silence before the relay is asked whether it is still there, and again until
+            it is given up for lost; None never asks.
+        retry_delay: seconds before the first attempt to connect again; each next pause is twice as long,
+            up to 30 s, and made up to half shorter by chance.
+        max_payload: the most bytes of a message, in either direction; not more than the relay takes.
+
+    Raises:
+        EndpointError: the relay's text is no endpoint.
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        relay: Endpoint | str = DEFAULT_RELAY,
+        *,
+        token: str | None = None,
+        timeout: float | None = 10.0,
+        reconnect: bool = True,
+        on_connected: Callable[[], object] | None = None,
+        on_disconnected: Callable[[HailerError], object] | None = None,
+        on_gap: Callable[[Gap], object] | None = None,
+        on_presence: Callable[[Presence], object] | None = None,
+        on_ask: AskHandler | None = None,
+        queue_limit: int = 10_000,
+        heartbeat: float | None = 30.0,
+        retry_delay: float = 0.5,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> None:
+        commands.hello(name, token)  # is it well-formed?
+        for callback in (on_connected, on_disconnected, on_gap, on_presence):
+            if inspect.iscoroutinefunction(callback):
+                raise UsageError(
+                    f"{callback.__name__} is async: give a plain function, which may start a task"
+                )
+        if queue_limit < 1 or max_payload < 1:
+            raise UsageError("queue_limit and max_payload allow nothing: give 1 or more")
+        self.relay = Endpoint.parse(relay) if isinstance(relay, str) else relay
+        self._name = name
+        self._token = token
+        self._timeout = timeout
+        self._reconnect = reconnect
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._on_gap = on_gap
+        self._on_presence = on_presence
+        self._heartbeat = heartbeat
+        self._retry_delay = retry_delay
+        self._max_payload = max_payload
+        self._answerer = Answerer(on_ask, max_payload)
+        self._inbox = Inbox(queue_limit)
+        self._session: str | None = None
+        self._rooms: dict[str, str] = {}
+        self._watching: tuple[str, ...] | None = None
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._error: HailerError | None = None
+        self._left: asyncio.Future[None] | None = None
+        self._refused: Refused | None = None
+        self._refused_count = 0
+        self._unknown: ConnectionLost | None = None
+        self._turn = 0
+
+    # coming and going
+
+    async def connect(self) -> None:
+        """Connect and log in; ``async with`` does it.
+
+        Raises:
+            DialError: nobody listens there.
+            ResolveError: the host is not known.
+            TimedOut: it took too long.
+            Refused: the name is taken, or not ours.
+            RelayClosed: the relay takes nobody at the moment.
+            ConnectionLost: the connection broke during the login.
+            FramingError: what listens there is no relay.
+            UsageError: this client was connected before; make another.
+        """
+        if self._task is not None or self._left is not None or self._up.is_set():
+            raise UsageError("a client connects once: make another RelayClient")
+        link = await self._login()
+        self._task = asyncio.get_running_loop().create_task(
+            self._live(link), name=f"hailer-relay-{self._name}"
+        )
+
+    async def close(self) -> None:
+        """Log out and release everything; messages that were not received are forgotten.
+
+        Waits a short time for the relay to have read all that was sent. May be called twice.
+        """
+        if self._left is not None:
+            await asyncio.shield(self._left)
+            return
+        self._left = asyncio.get_running_loop().create_future()
+        self._finish(ConnectionClosed("this client was closed: make another RelayClient"), discard=True)
+        if self._task is not None:
+            self._task.cancel()
+        link, self._link = self._link, None
+        try:
+            if self._task is not None:
+                await asyncio.wait([self._task])
+            await self._answerer.close()
+            if link is not None:
+                await link.leave(_PARTING)
+        finally:
+            if link is not None:
+                await link.close()
+            self._left.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def name(self) -> str:
+        """The name, as the relay has registered it."""
+        return self._name
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is logged in at this moment, as far as it knows."""
+        return self._link is not None and not self._link.ended.done()
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The rooms that this client is in."""
+        return frozenset(self._rooms.values())
+
+    # receiving
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Give the messages as they come, until the relay says BYE for good or the client is closed.
+
+        Raises:
+            ConnectionLost: the connection was lost and `reconnect` is off.
+            Refused: the relay did not let this client in again.
+            FramingError: what came is nothing that a relay says.
+        """
+        return self
+
+    async def __anext__(self) -> Message:
+        self._turn += 1
+        if self._turn >= _TURN:
+            self._turn = 0
+            await asyncio.sleep(0)
+        try:
+            return await self.receive()
+        except (RelayClosed, ConnectionClosed):
+            raise StopAsyncIteration from None
+
+    async def receive(self, timeout: float | None = None) -> Message:
+        """Wait for the next message.
+
+        A cancelled or timed out receive loses nothing. Several tasks may receive: each message goes to one.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            TimedOut: none came in time.
+            ConnectionClosed: the client was closed.
+            RelayClosed: the relay said BYE, for good.
+            ConnectionLost: the connection was lost and `reconnect` is off.
+            Refused: the relay did not let this client in again.
+            FramingError: what came is nothing that a relay says.
+        """
+        message = self._inbox.take()
+        if message is None:
+            async with _within(timeout, "no message came in time: receive again"):
+                while message is None:
+                    await self._inbox.wait()
+                    message = self._inbox.take()
+        return message
+
+    async def receive_many(self, timeout: float | None = None) -> list[Message]:
+        """Wait for messages and take all that have come, at least one.
+
+        Args and errors are those of `receive`.
+        """
+        async with _within(timeout, "no message came in time: receive again"):
+            await self._inbox.wait()
+            while not (messages := self._inbox.take_all()):  # another task was quicker
+                await self._inbox.wait()
+        return messages
+
+    # sending
+
+    async def send(self, to: str, payload: str | bytes, *, confirm: bool = True) -> None:
+        """Send a message to a name that is here or to a room that this client is in.
+
+        Args:
+            to: a name, or a room such as ``#lobby``.
+            payload: text, sent as UTF-8, or bytes.
+            confirm: wait until the relay has taken it: for a name, it stands in the receiver's queue;
+                for a room, in those of its members, who are told of it by a GAP if they lose it later.
+                Without it, `send` waits only while the relay does not read fast enough, and `drain` tells
+                later whether all went well.
+
+        Raises:
+            Refused: it was not taken: ``offline``, ``not-joined``, ``slow`` ...
+            ConnectionLost: the connection was lost, and it is unknown whether it was taken; it is not
+                sent again by itself.
+            TimedOut: no word came in time; it is unknown too, unless the client was not connected.
+            MessageError: the payload is too long or cannot be encoded; nothing was sent.
+            UsageError: `to` is neither a name nor a room; nothing was sent.
+        """
+        line = commands.send(to, commands.as_bytes(payload, self._max_payload))
+        if confirm:
+            await self._call(line, "SEND")
+            return
+        link = self._link
+        if link is None or not link.has_room:
+            async with self._in_time("SEND"):
+                link = await self._ready()
+                await link.room()
+        link.post(line)
+
+    async def drain(self) -> None:
+        """Wait until the relay has dealt with all that was sent.
+
+        Raises:
+            Refused: something sent with ``confirm=False`` since the last drain was refused; this is
+                the first refusal, and says how many there were.
+            ConnectionLost: the connection was lost, and what was sent without confirmation shortly before
+                may not have been taken.
+            TimedOut: no word came in time.
+        """
+        await self._call(b"", "PING")
+        unknown, self._unknown = self._unknown, None
+        refused, count = self._refused, self._refused_count
+        self._refused, self._refused_count = None, 0
+        if unknown is not None:
+            raise unknown
+        if refused is not None:
+            why = refused.explanation + (f" ({count} messages were refused in all)" if count > 1 else "")
+            raise Refused(refused.code, refused.command, why)
+
+    async def ask(self, to: str, payload: str | bytes, *, timeout: float | None = None) -> bytes:
+        """Ask a name that is here, and wait for its answer.
+
+        Args:
+            to: a name.
+            payload: text or bytes.
+            timeout: seconds until the answer; None is the client's own timeout.
+
+        Returns:
+            The answer. By convention it starts with ``error:`` if the other side could not answer.
+
+        Raises:
+            Refused: there will be no answer: ``offline``, ``gone`` (it left meanwhile), ``slow`` ...
+            TimedOut: it did not answer in time.
+            ConnectionLost: the connection was lost meanwhile.
+            MessageError: the payload is too long or cannot be encoded; nothing was sent.
+            UsageError: `to` is no name; nothing was sent.
+        """
+        data = commands.as_bytes(payload, self._max_payload)
+        commands.ask("0", to, b"")  # is it a name?
+        late = f"{to} did not answer in time: ask again or allow more time"
+        async with _within(self._timeout if timeout is None else timeout, late):
+            link = await self._ready()
+            return await link.ask(to, data)
+
+    def on_ask(self, handler: AskHandler) -> AskHandler:
+        """Have questions answered by a function; may be used as a decorator.
+
+        Args:
+            handler: called with the question (`Asked`: sender, payload, text); gives the answer as text or
+                bytes, or an awaitable of that. Up to 64 run at once and 1,000 questions wait. If it fails,
+                the failure is logged and the asker gets a sentence that starts with ``error:``.
+        """
+        self._answerer.handler = handler
+        return handler
+
+    # rooms and presence
+
+    async def join(self, room: str) -> None:
+        """Enter a room; its messages come from now on, also after a new connection.
+
+        Raises:
+            Refused: the relay does not let this client in.
+            ConnectionLost: the connection was lost; the client is not in the room.
+            TimedOut: no word came in time.
+            UsageError: it is no room.
+        """
+        await self._call(commands.join(room), "JOIN")
+        self._rooms[room.lower()] = room
+
+    async def leave(self, room: str) -> None:
+        """Leave a room.
+
+        Raises:
+            Refused: this client was not in it.
+            TimedOut: no word came in time.
+            UsageError: it is no room.
+        """
+        line = commands.leave(room)
+        self._rooms.pop(room.lower(), None)  # whatever comes, it is not to be entered again
+        await self._call(line, "LEAVE")
+
+    async def who(self, room: str | None = None) -> list[str]:
+        """List who is logged in, or who is in a room.
+
+        Raises:
+            ConnectionLost: the connection was lost.
+            TimedOut: no word came in time.
+            UsageError: it is no room.
+        """
+        return await self._call(commands.who(room), "WHO")
+
+    async def watch(self, *names: str) -> None:
+        """Be told who comes and goes, by `on_presence`; what was watched before is watched no more.
+
+        Args:
+            names: whom to watch; none means everybody.
+
+        Raises:
+            Refused: these are too many.
+            ConnectionLost: the connection was lost.
+            TimedOut: no word came in time.
+            UsageError: one of these is no name.
+        """
+        await self._call(commands.watch(names), "WATCH")
+        self._watching = names
+
+    async def unwatch(self) -> None:
+        """Be told no more who comes and goes.
+
+        Raises:
+            ConnectionLost: the connection was lost.
+            TimedOut: no word came in time.
+        """
+        self._watching = None
+        await self._call(b"UNWATCH\n", "UNWATCH")
+
+    async def ping(self) -> float:
+        """Ask the relay for a sign of life.
+
+        Returns:
+            Seconds that it took, behind all that was sent before.
+
+        Raises:
+            ConnectionLost: the connection was lost.
+            TimedOut: no word came in time.
+        """
+        started = time.monotonic()
+        await self._call(b"", "PING")
+        return time.monotonic() - started
+
+    # inside
+
+    async def _call(self, line: bytes, verb: str) -> list[str]:
+        async with self._in_time(verb):
+            link = await self._ready()
+            return await link.call(line, verb)
+
+    @asynccontextmanager
+    async def _in_time(self, verb: str) -> AsyncIterator[None]:
+        """Allow the relay the client's timeout."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError:
+            if self._link is None:
+                raise TimedOut(
+                    f"the relay at {self.relay} was not there in time: look whether it runs"
+                ) from None
+            raise TimedOut(
+                f"the relay gave no answer to {verb} in time: look whether it runs, or allow more time"
+            ) from None
+
+    async def _ready(self) -> Link:
+        """Give the link, once there is one."""
+        while self._link is None:
+            if self._error is not None:
+                raise self._error.with_traceback(None)
+            if self._task is None:
+                raise UsageError(
+                    "this client is not connected: use it in async with, or await connect() first"
+                )
+            await self._up.wait()
+        return self._link
+
+    async def _login(self) -> Link:
+        """Connect, log in, and be where the client was before."""
+        late = (
+            f"the relay at {self.relay} did not let {self._name} in within the timeout: look whether it runs"
+        )
+        async with _within(self._timeout, late):
+            transport = await open_transport(self.relay, timeout=None, advice="start one with hailer relay")
+            link = Link(
+                transport,
+                ClientProtocol(max_payload=self._max_payload, replier=self),
+                self._inbox,
+                on_event=self._take,
+                on_refused=self._note_refusal,
+                heartbeat=self._heartbeat,
+            )
+            try:
+                welcome = await link.login(commands.hello(self._name, self._token, self._session))
+                self._name, self._session = welcome.name, welcome.session or None
+                await self._restore(link)
+            except BaseException:
+                await link.close()
+                raise
+        self._link = link
+        self._up.set()
+        self._tell(self._on_connected)
+        return link
+
+    async def _restore(self, link: Link) -> None:
+        wanted = [(commands.join(room), "JOIN") for room in self._rooms.values()]
+        if self._watching is not None:
+            wanted.append((commands.watch(self._watching), "WATCH"))
+        outcomes = await asyncio.gather(
+            *(link.call(line, verb) for line, verb in wanted), return_exceptions=True
+        )
+        for (line, _), outcome in zip(wanted, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                log.warning("after the new login the relay refused %s: %s", line.decode().strip(), outcome)
+                self._rooms = {key: room for key, room in self._rooms.items() if commands.join(room) != line}
+            elif isinstance(outcome, UsageError):
+                raise ConnectionLost("too many messages wait to be received: receive them") from outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _live(self, link: Link) -> None:
+        """See every connection to its end, and connect again."""
+        while True:
+            error = await asyncio.shield(link.ended)
+            self._link = None
+            self._up.clear()
+            if link.unconfirmed and self._unknown is None:
+                self._unknown = ConnectionLost(
+                    f"the connection was lost ({error}) and what was sent without confirmation shortly before"
+                    " it may not have arrived: ask the receiver or send it again"
+                )
+            await link.close()
+            self._tell(self._on_disconnected, error)
+            if not self._reconnect or _is_final(error):
+                self._finish(error)
+                return
+            again = await self._connect_again()
+            if again is None:
+                return
+            link = again
+
+    async def _connect_again(self) -> Link | None:
+        for pause in backoff.delays(self._retry_delay):
+            await asyncio.sleep(pause)
+            try:
+                return await self._login()
+            except HailerError as error:
+                if _is_final(error):
+                    self._finish(error)
+                    return None
+                log.info("the relay at %s cannot be reached yet: %s", self.relay, error)
+        raise AssertionError("the pauses have no end")
+
+    def _finish(self, error: HailerError, *, discard: bool = False) -> None:
+        """Have everything that waits, now or later, end with an error."""
+        if self._error is None or discard:
+            self._error = error
+            self._inbox.end(error, discard=discard)
+        self._up.set()
+
+    def _take(self, event: Event, link: Link) -> None:
+        """Take an event that answers nothing."""
+        match event:
+            case Asked():
+                self._answerer.put(event, link)
+            case Gap():
+                if self._on_gap is None:
+                    log.warning(
+                        "%d messages from %s were dropped since %s: this client did not receive them in time",
+                        event.count,
+                        event.source,
+                        event.since,
+                    )
+                self._tell(self._on_gap, event)
+            case Joined() | Left():
+                if event.name.lower() != self._name.lower():
+                    self._tell(self._on_presence, event)
+            case Online() | Offline():
+                self._tell(self._on_presence, event)
+
+    def _note_refusal(self, refused: Refused) -> None:
+        if self._refused is None:
+            self._refused = refused
+            log.warning("a message sent without confirmation was refused: %s", refused)
+        self._refused_count += 1
+
+    @staticmethod
+    def _tell(callback: Callable[..., object] | None, *what: object) -> None:
+        if callback is not None:
+            try:
+                callback(*what)
+            except Exception:
+                log.exception("a callback of the relay client failed")
+
+
+def _is_final(error: HailerError) -> bool:
+    """Whether connecting again would not help."""
+    if isinstance(error, RelayClosed):
+        return error.reason == "replaced"  # two clients with one session would replace each other for ever
+    return isinstance(error, Refused | UsageError | BadFrame | MessageTooLong)
+
+
+@asynccontextmanager
+async def _within(seconds: float | None, otherwise: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, TimedOut):
+            raise
+        raise TimedOut(otherwise) from None
