@@ -7,6 +7,7 @@
     dial        a connected socket, blocking or for asyncio
     listen      listening sockets; unix, inherited: the two kinds that need care
     listener    a listening socket and its endpoint as bound
+    holder      which process has a port
     options     socket options that not every system has
     oserrors    errors of the operating system to those of hailer
 
