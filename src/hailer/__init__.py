@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from hailer.errors import TruncatedMessage as TruncatedMessage
     from hailer.errors import UsageError as UsageError
     from hailer.framing import Framing as Framing
+    from hailer.relay.client.client import RelayClient as RelayClient
+    from hailer.relay.client.events import Asked as Asked
+    from hailer.relay.client.events import Gap as Gap
+    from hailer.relay.client.events import Joined as Joined
+    from hailer.relay.client.events import Left as Left
+    from hailer.relay.client.events import Message as Message
+    from hailer.relay.client.events import Offline as Offline
+    from hailer.relay.client.events import Online as Online
     from hailer.runtime.aio import connect as connect
     from hailer.server import Server as Server
 
@@ -69,6 +77,14 @@ _HOME = {
     "TruncatedMessage": "hailer.errors",
     "UsageError": "hailer.errors",
     "Framing": "hailer.framing",
+    "RelayClient": "hailer.relay.client.client",
+    "Asked": "hailer.relay.client.events",
+    "Gap": "hailer.relay.client.events",
+    "Joined": "hailer.relay.client.events",
+    "Left": "hailer.relay.client.events",
+    "Message": "hailer.relay.client.events",
+    "Offline": "hailer.relay.client.events",
+    "Online": "hailer.relay.client.events",
     "connect": "hailer.runtime.aio",
     "Server": "hailer.server",
 }
