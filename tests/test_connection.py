@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -27,6 +26,9 @@ from hailer.framing import as_framing
 from hailer.runtime.blocking import run_to_end
 from hailer.testing.clock import FakeClock, settle
 from hailer.testing.memory import MemoryTransport, lockstep_pair, memory_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 T = TypeVar("T")
 
@@ -365,7 +367,7 @@ def test_messages_survive_every_splitting(messages: list[bytes], cuts: list[int]
 
 
 def test_sleep_without_a_handler_or_a_loop_says_what_to_use() -> None:
-    with pytest.raises(UsageError, match="time.sleep"):
+    with pytest.raises(UsageError, match=r"time\.sleep"):
         run_to_end(sleep(0))
 
 

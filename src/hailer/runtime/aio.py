@@ -40,6 +40,10 @@ WRITE_HIGH = 64 * 1024
 WRITE_LOW = 16 * 1024
 """Bytes in that buffer from which they go on."""
 
+_TURN = 256 * 1024
+_PUSH_COST = 256
+"""Bytes, each push counting for some more, after which others get their turn."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that close waits for a peer to take what is still in the buffer."""
 
@@ -133,12 +137,13 @@ class AioTransport(asyncio.Protocol):
         self._socket = sock
         self._names = names
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # until connection_made
         self._queue = ByteQueue()
         self._readable = _Gate(self._loop)
         self._writable = _Gate(self._loop)
         self._reading = True
         self._room = True
+        self._turn = 0  # what was pushed since others had their turn
         self._ended = False  # the peer has finished
         self._finished = False  # this side has finished
         self._closed = False
@@ -200,41 +205,55 @@ class AioTransport(asyncio.Protocol):
         data = queue.take(limit)
         if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
             self._reading = True
-            if self._transport is not None and not self._gone:
+            if not self._transport.is_closing():
                 self._transport.resume_reading()
         return data
 
     async def push(self, data: bytes, deadline: float | None = None) -> None:
-        while not self._room and not self._closed:
+        self._turn += len(data) + _PUSH_COST
+        if self._turn > _TURN:
+            # A peer that reads quickly never makes a push wait: the others get their turn all the same.
+            self._turn = 0
+            await asyncio.sleep(0)
+        transport = self._transport
+        while not self._closed and not self._gone and (not self._room or transport.is_closing()):
+            # One that closes by itself has met an error, which connection_lost is about to tell.
             if not await self._writable.wait(deadline):
                 raise TimedOut(
                     f"{self.peer} made no room to send in time: it does not read; close the connection"
                 )
         if self._closed:
             raise closed_error()
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
         if self._finished:
             raise finished_error()
-        if self._lost is not None or self._transport is None:
-            raise (self._lost or closed_error()).with_traceback(None)
-        self._transport.write(data)
+        transport.write(data)
 
     async def finish(self) -> None:
         if self._closed:
             raise closed_error()
         if self._lost is not None:
             raise self._lost.with_traceback(None)
-        if not self._finished and self._transport is not None:
+        if not self._finished:
             self._finished = True
-            self._transport.write_eof()
+            if not self._transport.is_closing():
+                self._transport.write_eof()
 
     async def close(self) -> None:
         if not self._closed:
             self._leave()
-            transport = self._transport
-            if transport is not None and not self._gone:
-                if not self._ended and transport.get_write_buffer_size() == 0:
-                    self._discard()
+            if not self._gone:
+                transport = self._transport
                 self._closing = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
+                if not self._reading:
+                    transport.resume_reading()  # what comes is dropped
+                # From now on room means that everything has gone out.
+                transport.set_write_buffer_limits(high=0)
+                while not self._room and not self._gone:
+                    await self._writable.wait(None)
+                if not self._ended and not self._gone:
+                    self._discard()
                 transport.close()
         while not self._gone:
             await self._writable.wait(None)
@@ -246,8 +265,7 @@ class AioTransport(asyncio.Protocol):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             except OSError:
                 pass  # the loop has closed it already
-            if self._transport is not None:
-                self._transport.abort()
+            self._transport.abort()
 
     # What the event loop calls.
 
@@ -262,7 +280,7 @@ class AioTransport(asyncio.Protocol):
         queue.put(data)
         if queue.size >= READ_HIGH or queue.pieces >= READ_PIECES:
             self._reading = False
-            cast("asyncio.Transport", self._transport).pause_reading()
+            self._transport.pause_reading()
         self._readable.open()
 
     def eof_received(self) -> bool:

@@ -75,7 +75,10 @@ def run_to_end(coroutine: Coroutine[Any, Any, T], model: str = "blocking") -> T:
         result: T = stop.value
         return result
     except RuntimeError as error:
-        raise foreign_await(error, model) or error
+        clear = foreign_await(error, model)
+        if clear is None:
+            raise
+        raise clear from error
     finally:
         coroutine.close()
     raise argument
@@ -89,13 +92,11 @@ def foreign_await(error: RuntimeError, model: str) -> ForeignAwaitError | None:
         model: the name of the model it ran under.
 
     Returns:
-        The error to raise instead, caused by it; None when it is another one.
+        The error to raise from it; None when it is another one.
     """
     if not any(text in str(error) for text in _NO_LOOP):
         return None
-    clear = ForeignAwaitError(_foreign("something that needs an event loop", model))
-    clear.__cause__ = error
-    return clear
+    return ForeignAwaitError(_foreign("something that needs an event loop", model))
 
 
 def _foreign(what: str, model: str) -> str:
@@ -132,6 +133,8 @@ class BlockingTransport(Names):
         self._lock = threading.Lock()  # between abort in one thread and close in another
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        if self._closed or self._aborted:
+            raise closed_error()
         try:
             data = self._socket.recv(limit) if deadline is None else self._pull_until(limit, deadline)
         except TimedOut:
@@ -243,15 +246,20 @@ class BlockingTransport(Names):
 
 
 def open_transport(
-    endpoint: Endpoint | str, *, timeout: float | None = 10.0, retries: int = 0, retry_delay: float = 0.5
+    endpoint: Endpoint | str,
+    *,
+    timeout: float | None = 10.0,
+    retries: int = 0,
+    retry_delay: float = 0.5,
+    advice: str = "",
 ) -> BlockingTransport:
     """Dial and give the bytes, for programs with a grammar of their own.
 
-    Args and errors are those of `connect`.
+    Args and errors are those of `connect`; `advice` is what a person is to do when nobody listens there.
     """
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
-    sock = dial(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
+    sock = dial(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay, advice=advice)
     try:
         prepare(sock)
         return BlockingTransport(sock, endpoint.scheme)
@@ -286,8 +294,9 @@ def connect(
         DialError: no address could be reached.
         TimedOut: it took too long.
     """
+    chosen = as_framing(framing)
     transport = open_transport(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
-    return BlockingConnection(Connection(transport, as_framing(framing), max_message=max_message))
+    return BlockingConnection(Connection(transport, chosen, max_message=max_message))
 
 
 class BlockingConnection:

@@ -242,7 +242,10 @@ class BlockingModel(ABC):
             try:
                 await handler(connection)
             except RuntimeError as error:
-                raise foreign_await(error, self.name) or error
+                clear = foreign_await(error, self.name)
+                if clear is None:
+                    raise
+                raise clear from error
 
         return explained
 
