@@ -100,7 +100,7 @@ def test_serving_in_a_loop_that_runs_already() -> None:
 
 
 def test_only_asyncio_serves_in_a_loop() -> None:
-    with pytest.raises(UsageError, match="serve()"):
+    with pytest.raises(UsageError, match=r"use serve\(\)"):
         asyncio.run(Server("127.0.0.1:0", echo, "thread").serve_async())
 
 
@@ -119,14 +119,29 @@ def test_the_end_of_listening_by_another_error_is_told(model: Any) -> None:
     server = Server("127.0.0.1:0", echo, model)
     server.bind()
     # A socket that does not listen: accept says EINVAL, which no waiting cures.
-    with socket.socket() as wrong, pytest.raises(ListenError):
+    with socket.socket() as wrong, server._listeners[0].socket:
         wrong.bind(("127.0.0.1", 0))
-        kept = server._listeners[0].socket
         server._listeners[0].socket = wrong
-        try:
+        with pytest.raises(ListenError):
             server.serve()
-        finally:
-            kept.close()
+
+
+def test_a_thread_that_cannot_be_ended_is_left_behind_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    async def stuck(connection: Connection) -> None:
+        started.set()
+        release.wait(20)  # blocks outside hailer: nothing can wake it
+
+    with Server("127.0.0.1:0", stuck, "thread") as server, dial(int(server.endpoints[0].port or 0)):
+        assert started.wait(5)
+        workers = [thread for thread in threading.enumerate() if thread.name == "hailer-worker"]
+        server.stop()
+    assert "do not end" in caplog.text
+    release.set()
+    for worker in workers:
+        worker.join(5)
+        assert not worker.is_alive()
 
 
 # Whole processes.
@@ -239,11 +254,13 @@ def test_the_serving_thread_ends_though_the_block_fails(caplog: pytest.LogCaptur
     before = set(threading.enumerate())
 
     def failing() -> None:
-        with Server("127.0.0.1:0", echo, drain=1000) as server:
-            with dial(int(server.endpoints[0].port or 0)) as client:
-                client.sendall(b"x\n")
-                client.recv(10)
-                raise KeyError("the test's own")
+        with (
+            Server("127.0.0.1:0", echo, drain=1000) as server,
+            dial(int(server.endpoints[0].port or 0)) as client,
+        ):
+            client.sendall(b"x\n")
+            client.recv(10)
+            raise KeyError("the test's own")
 
     with pytest.raises(KeyError):
         failing()
