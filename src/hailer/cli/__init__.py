@@ -9,7 +9,7 @@
     notes      standard error
     lines      lines from standard input, or typed at a prompt
     running    a verb's coroutine as the whole program
-    names      who this program is to the relay, and its token
+    login      a client of a relay: its name, its token, retries
 
 Nothing is imported here before it is needed: ``hailer --version`` is to be quick.
 """

@@ -12,7 +12,14 @@ from hailer.cli.exits import DONE, FAILED
 from hailer.cli.group import verb
 from hailer.cli.lines import at_terminal, open_console
 from hailer.cli.notes import warn
-from hailer.cli.options import dial_options, json_option, message_options, verbosity_options
+from hailer.cli.options import (
+    DEFAULT_TIMEOUT,
+    dial_options,
+    json_option,
+    message_options,
+    timeout_was_typed,
+    verbosity_options,
+)
 from hailer.cli.output import Output, as_field, on_terminal
 from hailer.errors import (
     ConnectionEnded,
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-DEFAULT_TIMEOUT: Final = 10.0
-
 _AS_IT_IS: Final = ("raw", "eof")
 """Framings without marks of their own: input and output are passed on as they are, not by lines."""
 
@@ -50,8 +55,8 @@ hailer connect --framing netstring --send hello tcp://localhost:7000
 @click.option("--send", metavar="TEXT", help="Send this one message, print one answer, and end.")
 @message_options
 @dial_options(
-    "Give up connecting after so long, 0 for never  [default: 10]; given, it also limits the wait for an"
-    " answer to --send (else 10) and, once input has ended, each silence (else no limit)."
+    "Give up after so long, 0 for never: connecting, and waiting for the answer to --send; given on the"
+    " command line, also each silence once input has ended.  [default: 10]"
 )
 @json_option
 @verbosity_options
@@ -81,13 +86,14 @@ def command(
         raise EndpointError(
             f"{endpoint} carries datagrams, and connect is for streams: name a tcp:// or unix: one"
         )
-    patience = (timeout or None) if timeout is not None else (None if send is None else DEFAULT_TIMEOUT)
+    limit = DEFAULT_TIMEOUT if timeout is None else timeout or None
+    patience = limit if send is not None or timeout_was_typed() else None
 
     async def work() -> int:
         connection = await connect(
             endpoint,
             framing=framing,
-            timeout=DEFAULT_TIMEOUT if timeout is None else timeout or None,
+            timeout=limit,
             retries=retries,
             retry_delay=retry_delay,
             max_message=max_message,

@@ -10,7 +10,7 @@ import click
 
 from hailer.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, exit_code
 from hailer.cli.notes import warn
-from hailer.errors import HailerError
+from hailer.errors import HailerError, Refused
 from hailer.text import printable
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ def tell(error: BaseException) -> int:
         return error.exit_code
     if os.environ.get("HAILER_DEBUG"):
         warn("".join(traceback.format_exception(error)).rstrip(), prefix="")
+    if isinstance(error, Refused):
+        warn(
+            f"the relay refused {printable(error.command)} ({printable(error.code)}): {printable(str(error))}"
+        )
+        return exit_code(error)
     if isinstance(error, HailerError):
         warn(printable(str(error)))
         return exit_code(error)

@@ -19,7 +19,7 @@ from hailer.cli.output import Output, on_terminal
 from hailer.errors import TruncatedMessage, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from prompt_toolkit import PromptSession
 
@@ -146,13 +146,13 @@ class _Prompt:
 
 @asynccontextmanager
 async def open_console(
-    max_line: int, *, prompt: str = "> ", keep_ends: bool = False
+    max_line: int, *, prompt: str | Callable[[], str] = "> ", keep_ends: bool = False
 ) -> AsyncIterator[Console]:
     """Open a prompt when both standard input and output are a terminal, else the plain streams.
 
     Args:
         max_line: the most bytes of a line of plain input.
-        prompt: what stands before the line being typed.
+        prompt: what stands before the line being typed, or what gives that.
         keep_ends: give plain input as it comes and typed lines with their ends, for a peer without messages.
     """
     if not at_terminal():

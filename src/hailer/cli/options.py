@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIENT_SETTINGS",
     "DEFAULT_RELAY",
+    "DEFAULT_TIMEOUT",
     "ENDPOINT",
     "SECONDS",
+    "RelayOptions",
     "dial_options",
     "json_option",
     "message_options",
     "option",
     "relay_options",
+    "timeout_was_typed",
     "verbosity_options",
 ]
 
 DEFAULT_RELAY: Final = "tcp://localhost:16273"
+
+DEFAULT_TIMEOUT: Final = 10.0
+"""Seconds for connecting, and for each answer of a relay."""
 
 CLIENT_SETTINGS: Final = (
     "relay",
@@ -158,18 +165,80 @@ def message_options(function: _Function) -> _Function:
     )(function)  # fmt: skip
 
 
-def relay_options(function: _Function) -> _Function:
-    """What every verb has that talks to a relay: where it is, as whom, and how long to wait."""
-    function = dial_options("Give up after so long; 0 for never.  [default: 10]")(function)
-    for each in (
-        option("--token-file", metavar="FILE",
-               help="Read the token from here (- asks for it); else it is in HAILER_TOKEN."),
-        option("--name", metavar="NAME", help="Who to be there; made up when not given."),
-        option("--relay", type=ENDPOINT, default=DEFAULT_RELAY, show_default=True, metavar="ENDPOINT",
-               help="Where the relay is."),
-    ):  # fmt: skip
-        function = each(function)
-    return function
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """What was said about the relay.
+
+    Attributes:
+        relay: where it is.
+        name: who to be, None for a name that is made up.
+        token_file: where the token is; see `hailer.cli.login.read_token`.
+        patience: seconds for connecting and for each answer, None for ever.
+        silence: the same if it was given on the command line, else None.
+        retries: how often to try again.
+        retry_delay: seconds before the first retry.
+    """
+
+    relay: Endpoint
+    name: str | None
+    token_file: str | None
+    patience: float | None
+    silence: float | None
+    retries: int
+    retry_delay: float
+
+
+def relay_options(*, name: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What every verb has that talks to a relay; the function gets it as ``options``, a `RelayOptions`.
+
+    Args:
+        name: whether --name is one of them.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def wrapped(
+            *args: Any,
+            relay: Endpoint,
+            token_file: str | None,
+            timeout: float | None,
+            retries: int,
+            retry_delay: float,
+            name: str | None = None,
+            **kwargs: Any,
+        ) -> None:
+            options = RelayOptions(
+                relay=relay,
+                name=name,
+                token_file=token_file,
+                patience=DEFAULT_TIMEOUT if timeout is None else timeout or None,
+                silence=(timeout or None) if timeout_was_typed() else None,
+                retries=retries,
+                retry_delay=retry_delay,
+            )
+            function(*args, options=options, **kwargs)
+
+        with_dial = dial_options("Give up after so long; 0 for never.  [default: 10]")(wrapped)
+        parameters = [
+            option("--token-file", metavar="FILE",
+                   help="Read the token from here (- asks for it); else it is in HAILER_TOKEN."),
+            option("--name", metavar="NAME", help="Who to be there; made up when not given."),
+            option("--relay", type=ENDPOINT, default=DEFAULT_RELAY, show_default=True, metavar="ENDPOINT",
+                   help="Where the relay is."),
+        ]  # fmt: skip
+        if not name:
+            del parameters[1]
+        for each in parameters:
+            with_dial = each(with_dial)
+        return with_dial
+
+    return decorate
+
+
+def timeout_was_typed() -> bool:
+    """Whether --timeout is on the command line: then it also ends a wait that otherwise has no end."""
+    source = click.get_current_context().get_parameter_source("timeout")
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def json_option(function: _Function) -> _Function:

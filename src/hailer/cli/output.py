@@ -27,6 +27,7 @@ class Output:
 
     def __init__(self) -> None:
         self._fd = 1
+        self._turn = asyncio.Lock()
         self.is_terminal = os.isatty(self._fd)
         try:
             mode = os.fstat(self._fd).st_mode
@@ -42,11 +43,12 @@ class Output:
             OutputError: it cannot be written, such as on a full disk.
         """
         try:
-            view = memoryview(data)
-            while view:
-                if self._may_wait:
-                    await self._room()
-                view = view[os.write(self._fd, view[:_PIECE] if self._may_wait else view) :]
+            async with self._turn:  # what two tasks write is each whole
+                view = memoryview(data)
+                while view:
+                    if self._may_wait:
+                        await self._room()
+                    view = view[os.write(self._fd, view[:_PIECE] if self._may_wait else view) :]
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -1,0 +1,130 @@
+"""A client of a relay as the options say: who, with which token, and how often to try."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import re
+import secrets
+import stat
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hailer.errors import DialError, Refused, UsageError
+from hailer.net import backoff
+from hailer.relay.client.client import RelayClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hailer.cli.notes import Notes
+    from hailer.cli.options import RelayOptions
+
+__all__ = ["as_room", "logged_in", "made_up_name", "read_token"]
+
+_TOKEN_LIMIT: Final = 4096
+_NAMES_TRIED: Final = 5
+
+
+@asynccontextmanager
+async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> AsyncIterator[RelayClient]:
+    """Log in, and out at the end.
+
+    Args:
+        options: where, as whom, and how often to try.
+        notes: where retries are told.
+        client: more arguments of `RelayClient`.
+
+    Raises:
+        The same as `RelayClient.connect`, after the last retry.
+    """
+    token = read_token(options.token_file)
+    taken = 0
+    retried = 0
+    pauses = backoff.delays(options.retry_delay, most=10 * options.retry_delay, jitter=0.25)
+    while True:
+        one = RelayClient(
+            options.name or made_up_name(),
+            options.relay,
+            token=token,
+            timeout=options.patience,
+            retry_delay=options.retry_delay,
+            **client,
+        )
+        try:
+            await one.connect()
+            break
+        except Refused as error:
+            taken += 1
+            if error.code != "taken" or options.name or taken == _NAMES_TRIED:
+                raise
+        except DialError as error:
+            retried += 1
+            if retried > options.retries:
+                raise
+            pause = next(pauses)
+            notes.detail(f"{error}; trying again in {pause:.1f} seconds")
+            await asyncio.sleep(pause)
+    try:
+        notes.detail(f"{one.name} is logged in at {options.relay}")
+        yield one
+    finally:
+        await one.close()
+
+
+def as_room(word: str) -> str:
+    """A room as people write it: the # may be left out, for shells take it as the start of a comment."""
+    return word if word.startswith("#") else f"#{word}"
+
+
+def made_up_name() -> str:
+    """A readable name for who gave none: the user's and a number, such as ``ann-4711``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = ""
+    user = re.sub(r"[^A-Za-z0-9._-]", "", user)[:32] or "guest"
+    return f"{user}-{secrets.randbelow(9000) + 1000}"
+
+
+def read_token(file: str | None) -> str | None:
+    """Find the token: in a file that only its owner can read, at a prompt, or in HAILER_TOKEN.
+
+    Args:
+        file: the file's path, ``-`` to be asked, or None for the variable.
+
+    Returns:
+        The token, or None when there is none.
+
+    Raises:
+        UsageError: the file cannot be read, others can read it too, or nobody can be asked.
+    """
+    if file is None:
+        return os.environ.get("HAILER_TOKEN") or None
+    if file == "-":
+        if sys.stdin is None or not (sys.stdin.isatty() or sys.stderr.isatty()):
+            raise UsageError(
+                "there is no terminal to ask for the token: give --token-file FILE or HAILER_TOKEN"
+            )
+        token = getpass.getpass("Token: ")
+    else:
+        token = _from_file(Path(file))
+    token = token.strip()
+    if not token:
+        raise UsageError("the token is empty: give the one that the relay's owner made for this name")
+    return token
+
+
+def _from_file(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            status = os.fstat(file.fileno())  # of what was opened: the path may change meanwhile
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+                raise UsageError(f"{path} can be read by others: make it yours alone with chmod 600 {path}")
+            return file.read(_TOKEN_LIMIT)
+    except (OSError, ValueError) as error:
+        why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else "not UTF-8"
+        raise UsageError(f"the token cannot be read from {path} ({why}): correct --token-file") from error
