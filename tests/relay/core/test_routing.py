@@ -1,0 +1,108 @@
+"""The fast path: what it takes, and that each receiver gets one chunk for a read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hailer.relay.core import routing
+
+if TYPE_CHECKING:
+    from tests.relay.core.conftest import Driver
+
+
+def test_one_chunk_for_a_read_of_one_receiver(relay: Driver) -> None:
+    alice, bob = relay.login("alice"), relay.login("bob")
+    relay.relay.receive(alice, b"SEND bob :x\n" * 500, relay.now)
+    assert bob.chunks == [b"MSG alice bob :x\n" * 500]
+    assert relay.relay.dirty == [bob]
+    assert relay.relay.counters.received == relay.relay.counters.delivered == 500
+    relay.settle()
+
+
+def test_one_chunk_for_a_read_of_many_receivers(relay: Driver) -> None:
+    alice = relay.login("alice")
+    peers = [relay.login(f"peer{number}") for number in range(50)]
+    relay.relay.receive(alice, b"".join(b"SEND peer%d :%d\n" % (n % 50, n) for n in range(1000)), relay.now)
+    for number, peer in enumerate(peers):
+        assert peer.chunks == [
+            b"".join(b"MSG alice peer%d :%d\n" % (number, n) for n in range(number, 1000, 50))
+        ]
+    relay.settle()
+
+
+def test_one_object_for_a_whole_room(relay: Driver) -> None:
+    alice = relay.login("alice", rooms="#r")
+    peers = [relay.login(f"peer{number}", rooms="#r") for number in range(10)]
+    relay.relay.receive(alice, b"SEND #r :x\n" * 100, relay.now)
+    assert [len(peer.chunks) for peer in peers] == [1] * 10
+    assert len({id(peer.chunks[0]) for peer in peers}) == 1
+    assert relay.relay.counters.received == 100
+    assert relay.relay.counters.delivered == 1000
+    relay.settle()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"SEND bob :1\nSEND #r :2\nSEND bob :3\n",
+        b"SEND #r :1\nSEND bob :2\nSEND #r :3\n",
+        b"SEND bob :1\nSEND BOB :2\nSEND bob :3\n",
+        b"SEND bob :1\nsend bob :2\nSEND bob :3\n",
+        b"SEND bob :1\nSEND carol :x\nSEND #R :2\nSEND Bob :3\n",
+        b"SEND bob :1\nSEND nobody :x\nSEND bob :2\nSEND bob :3\n",
+        b"SEND bob :1\nSEND bob 1\n2SEND bob :3\n",
+        b"SEND bob :1\n\nSEND bob :2\nSEND bob :3\n",
+        b"SEND bob :1\nSEND  bob :2\nSEND bob :3\n",
+        b"SEND bob :1\nSEND bob :2\r\nSEND bob :3\n",
+        b"SEND bob :1\nSEND bob :\x00\nSEND bob :2\nSEND bob :3\n",
+    ],
+)
+def test_the_order_between_two_is_kept(relay: Driver, block: bytes) -> None:
+    """Over names, rooms, spellings and forms, whatever of it the fast path takes."""
+    alice, bob = relay.login("alice", rooms="#r"), relay.login("bob", rooms="#r")
+    relay.login("carol")
+    relay.fresh(bob)
+    for _ in range(2):  # the second time with the routes known
+        relay.send(alice, block)
+        assert [event.text for event in relay.fresh(bob)] == [b"1", b"2", b"3"]
+
+
+def test_a_text_that_looks_like_another_head(relay: Driver) -> None:
+    alice, bob = relay.login("alice"), relay.login("bob")
+    carol = relay.login("carol")
+    texts = [b"SEND bob :x", b":SEND bob :", b"SEND carol :x", b" :", b"bob :"]
+    relay.send(alice, b"".join(b"SEND bob :%s\n" % text for text in texts))
+    assert [event.text for event in relay.fresh(bob)] == texts
+    relay.send(alice, b"".join(b"SEND %s :%s\n" % (to, text) for text in texts for to in (b"bob", b"carol")))
+    assert [event.text for event in relay.fresh(bob)] == texts
+    assert [event.text for event in relay.fresh(carol)] == texts
+
+
+def test_whoever_comes_or_goes_in_between(relay: Driver) -> None:
+    """Routes are looked up once; a receiver that goes, and one that takes its name, are noticed."""
+    alice, bob, carol = relay.login("alice"), relay.login("bob"), relay.login("carol")
+    both = b"SEND bob :x\nSEND carol :y\n"
+    relay.send(alice, both)
+    relay.send(bob, b"QUIT\n")
+    relay.send(alice, both)
+    assert relay.codes(alice) == [("offline", "SEND")]
+    assert relay.lines(carol) == ["MSG alice carol :y"] * 2
+    again = relay.login("Bob")
+    relay.send(alice, both)
+    assert relay.lines(again) == ["MSG alice Bob :x"]
+    assert relay.lines(carol) == ["MSG alice carol :y"]
+
+
+def test_the_routes_of_a_session_have_a_bound(relay: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "_MOST_ROUTES", 10)
+    alice, bob = relay.login("alice"), relay.login("bobbobbob")
+    spellings = [
+        "".join(c.upper() if n >> i & 1 else c for i, c in enumerate("bobbobbob")) for n in range(500)
+    ]
+    for spelling in spellings:
+        relay.send(alice, b"SEND %s :%s\n" % (spelling.encode(), spelling.encode()))
+        assert len(alice.routes) <= 10
+    relay.send(alice, "".join(f"SEND {spelling} :{spelling}\n" for spelling in spellings).encode())
+    assert [event.text for event in relay.fresh(bob)] == [spelling.encode() for spelling in spellings] * 2
