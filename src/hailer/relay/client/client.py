@@ -10,30 +10,20 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from hailer.endpoint import Endpoint
-from hailer.errors import (
-    BadFrame,
-    ConnectionClosed,
-    ConnectionLost,
-    HailerError,
-    MessageTooLong,
-    Refused,
-    RelayClosed,
-    TimedOut,
-    UsageError,
-)
-from hailer.net import backoff
+from hailer.errors import ConnectionClosed, HailerError, Refused, RelayClosed, TimedOut, UsageError
 from hailer.relay.client import commands
 from hailer.relay.client.answers import Answerer
 from hailer.relay.client.events import Asked, Event, Gap, Joined, Left, Message, Offline, Online
 from hailer.relay.client.inbox import Inbox
+from hailer.relay.client.keeper import Keeper, tell, within
 from hailer.relay.client.link import Link
 from hailer.relay.client.protocol import MAX_PAYLOAD, ClientProtocol
-from hailer.runtime.aio import open_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
+    from hailer.connection import Transport
     from hailer.relay.client.answers import AskHandler
     from hailer.relay.client.events import Presence
 
@@ -122,31 +112,27 @@ class RelayClient:
                 )
         if queue_limit < 1 or max_payload < 1:
             raise UsageError("queue_limit and max_payload allow nothing: give 1 or more")
-        self.relay = Endpoint.parse(relay) if isinstance(relay, str) else relay
-        self._name = name
-        self._token = token
         self._timeout = timeout
-        self._reconnect = reconnect
-        self._on_connected = on_connected
-        self._on_disconnected = on_disconnected
         self._on_gap = on_gap
         self._on_presence = on_presence
         self._heartbeat = heartbeat
-        self._retry_delay = retry_delay
         self._max_payload = max_payload
         self._answerer = Answerer(on_ask, max_payload)
         self._inbox = Inbox(queue_limit)
-        self._session: str | None = None
-        self._rooms: dict[str, str] = {}
-        self._watching: tuple[str, ...] | None = None
-        self._link: Link | None = None
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._error: HailerError | None = None
+        self._keeper = Keeper(
+            Endpoint.parse(relay) if isinstance(relay, str) else relay,
+            name,
+            token,
+            timeout=timeout,
+            retry_delay=retry_delay if reconnect else None,
+            make_link=self._make_link,
+            on_connected=on_connected,
+            on_disconnected=on_disconnected,
+            on_end=self._inbox.end,
+        )
         self._left: asyncio.Future[None] | None = None
         self._refused: Refused | None = None
         self._refused_count = 0
-        self._unknown: ConnectionLost | None = None
         self._turn = 0
 
     # coming and going
@@ -164,12 +150,7 @@ class RelayClient:
             FramingError: what listens there is no relay.
             UsageError: this client was connected before; make another.
         """
-        if self._task is not None or self._left is not None or self._up.is_set():
-            raise UsageError("a client connects once: make another RelayClient")
-        link = await self._login()
-        self._task = asyncio.get_running_loop().create_task(
-            self._live(link), name=f"hailer-relay-{self._name}"
-        )
+        await self._keeper.start()
 
     async def close(self) -> None:
         """Log out and release everything; messages that were not received are forgotten.
@@ -180,13 +161,12 @@ class RelayClient:
             await asyncio.shield(self._left)
             return
         self._left = asyncio.get_running_loop().create_future()
-        self._finish(ConnectionClosed("this client was closed: make another RelayClient"), discard=True)
-        if self._task is not None:
-            self._task.cancel()
-        link, self._link = self._link, None
+        link = None
         try:
-            if self._task is not None:
-                await asyncio.wait([self._task])
+            link = await self._keeper.stop(
+                ConnectionClosed("this client was closed: make another RelayClient")
+            )
+            self._inbox.clear()
             await self._answerer.close()
             if link is not None:
                 await link.leave(_PARTING)
@@ -207,17 +187,18 @@ class RelayClient:
     @property
     def name(self) -> str:
         """The name, as the relay has registered it."""
-        return self._name
+        return self._keeper.name
 
     @property
     def connected(self) -> bool:
         """Whether the client is logged in at this moment, as far as it knows."""
-        return self._link is not None and not self._link.ended.done()
+        link = self._keeper.link
+        return link is not None and not link.ended.done()
 
     @property
     def rooms(self) -> frozenset[str]:
         """The rooms that this client is in."""
-        return frozenset(self._rooms.values())
+        return frozenset(self._keeper.rooms.values())
 
     # receiving
 
@@ -259,7 +240,7 @@ class RelayClient:
         """
         message = self._inbox.take()
         if message is None:
-            async with _within(timeout, "no message came in time: receive again"):
+            async with within(timeout, "no message came in time: receive again"):
                 while message is None:
                     await self._inbox.wait()
                     message = self._inbox.take()
@@ -270,7 +251,7 @@ class RelayClient:
 
         Args and errors are those of `receive`.
         """
-        async with _within(timeout, "no message came in time: receive again"):
+        async with within(timeout, "no message came in time: receive again"):
             await self._inbox.wait()
             while not (messages := self._inbox.take_all()):  # another task was quicker
                 await self._inbox.wait()
@@ -301,10 +282,10 @@ class RelayClient:
         if confirm:
             await self._call(line, "SEND")
             return
-        link = self._link
+        link = self._keeper.link
         if link is None or not link.has_room:
             async with self._in_time("SEND"):
-                link = await self._ready()
+                link = await self._keeper.ready()
                 await link.room()
         link.post(line)
 
@@ -319,7 +300,7 @@ class RelayClient:
             TimedOut: no word came in time.
         """
         await self._call(b"", "PING")
-        unknown, self._unknown = self._unknown, None
+        unknown, self._keeper.unknown = self._keeper.unknown, None
         refused, count = self._refused, self._refused_count
         self._refused, self._refused_count = None, 0
         if unknown is not None:
@@ -349,8 +330,8 @@ class RelayClient:
         data = commands.as_bytes(payload, self._max_payload)
         commands.ask("0", to, b"")  # is it a name?
         late = f"{to} did not answer in time: ask again or allow more time"
-        async with _within(self._timeout if timeout is None else timeout, late):
-            link = await self._ready()
+        async with within(self._timeout if timeout is None else timeout, late):
+            link = await self._keeper.ready()
             return await link.ask(to, data)
 
     def on_ask(self, handler: AskHandler) -> AskHandler:
@@ -376,7 +357,7 @@ class RelayClient:
             UsageError: it is no room.
         """
         await self._call(commands.join(room), "JOIN")
-        self._rooms[room.lower()] = room
+        self._keeper.rooms[room.lower()] = room
 
     async def leave(self, room: str) -> None:
         """Leave a room.
@@ -387,7 +368,7 @@ class RelayClient:
             UsageError: it is no room.
         """
         line = commands.leave(room)
-        self._rooms.pop(room.lower(), None)  # whatever comes, it is not to be entered again
+        self._keeper.rooms.pop(room.lower(), None)  # whatever comes, it is not to be entered again
         await self._call(line, "LEAVE")
 
     async def who(self, room: str | None = None) -> list[str]:
@@ -413,7 +394,7 @@ class RelayClient:
             UsageError: one of these is no name.
         """
         await self._call(commands.watch(names), "WATCH")
-        self._watching = names
+        self._keeper.watching = names
 
     async def unwatch(self) -> None:
         """Be told no more who comes and goes.
@@ -422,7 +403,7 @@ class RelayClient:
             ConnectionLost: the connection was lost.
             TimedOut: no word came in time.
         """
-        self._watching = None
+        self._keeper.watching = None
         await self._call(b"UNWATCH\n", "UNWATCH")
 
     async def ping(self) -> float:
@@ -443,7 +424,7 @@ class RelayClient:
 
     async def _call(self, line: bytes, verb: str) -> list[str]:
         async with self._in_time(verb):
-            link = await self._ready()
+            link = await self._keeper.ready()
             return await link.call(line, verb)
 
     @asynccontextmanager
@@ -453,108 +434,22 @@ class RelayClient:
             async with asyncio.timeout(self._timeout):
                 yield
         except TimeoutError:
-            if self._link is None:
-                raise TimedOut(
-                    f"the relay at {self.relay} was not there in time: look whether it runs"
-                ) from None
+            if self._keeper.link is None:
+                where = self._keeper.relay
+                raise TimedOut(f"the relay at {where} was not there in time: look whether it runs") from None
             raise TimedOut(
                 f"the relay gave no answer to {verb} in time: look whether it runs, or allow more time"
             ) from None
 
-    async def _ready(self) -> Link:
-        """Give the link, once there is one."""
-        while self._link is None:
-            if self._error is not None:
-                raise self._error.with_traceback(None)
-            if self._task is None:
-                raise UsageError(
-                    "this client is not connected: use it in async with, or await connect() first"
-                )
-            await self._up.wait()
-        return self._link
-
-    async def _login(self) -> Link:
-        """Connect, log in, and be where the client was before."""
-        late = (
-            f"the relay at {self.relay} did not let {self._name} in within the timeout: look whether it runs"
+    def _make_link(self, transport: Transport) -> Link:
+        return Link(
+            transport,
+            ClientProtocol(max_payload=self._max_payload, replier=self),
+            self._inbox,
+            on_event=self._take,
+            on_refused=self._note_refusal,
+            heartbeat=self._heartbeat,
         )
-        async with _within(self._timeout, late):
-            transport = await open_transport(self.relay, timeout=None, advice="start one with hailer relay")
-            link = Link(
-                transport,
-                ClientProtocol(max_payload=self._max_payload, replier=self),
-                self._inbox,
-                on_event=self._take,
-                on_refused=self._note_refusal,
-                heartbeat=self._heartbeat,
-            )
-            try:
-                welcome = await link.login(commands.hello(self._name, self._token, self._session))
-                self._name, self._session = welcome.name, welcome.session or None
-                await self._restore(link)
-            except BaseException:
-                await link.close()
-                raise
-        self._link = link
-        self._up.set()
-        self._tell(self._on_connected)
-        return link
-
-    async def _restore(self, link: Link) -> None:
-        wanted = [(commands.join(room), "JOIN") for room in self._rooms.values()]
-        if self._watching is not None:
-            wanted.append((commands.watch(self._watching), "WATCH"))
-        outcomes = await asyncio.gather(
-            *(link.call(line, verb) for line, verb in wanted), return_exceptions=True
-        )
-        for (line, _), outcome in zip(wanted, outcomes, strict=True):
-            if isinstance(outcome, Refused):
-                log.warning("after the new login the relay refused %s: %s", line.decode().strip(), outcome)
-                self._rooms = {key: room for key, room in self._rooms.items() if commands.join(room) != line}
-            elif isinstance(outcome, UsageError):
-                raise ConnectionLost("too many messages wait to be received: receive them") from outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _live(self, link: Link) -> None:
-        """See every connection to its end, and connect again."""
-        while True:
-            error = await asyncio.shield(link.ended)
-            self._link = None
-            self._up.clear()
-            if link.unconfirmed and self._unknown is None:
-                self._unknown = ConnectionLost(
-                    f"the connection was lost ({error}) and what was sent without confirmation shortly before"
-                    " it may not have arrived: ask the receiver or send it again"
-                )
-            await link.close()
-            self._tell(self._on_disconnected, error)
-            if not self._reconnect or _is_final(error):
-                self._finish(error)
-                return
-            again = await self._connect_again()
-            if again is None:
-                return
-            link = again
-
-    async def _connect_again(self) -> Link | None:
-        for pause in backoff.delays(self._retry_delay):
-            await asyncio.sleep(pause)
-            try:
-                return await self._login()
-            except HailerError as error:
-                if _is_final(error):
-                    self._finish(error)
-                    return None
-                log.info("the relay at %s cannot be reached yet: %s", self.relay, error)
-        raise AssertionError("the pauses have no end")
-
-    def _finish(self, error: HailerError, *, discard: bool = False) -> None:
-        """Have everything that waits, now or later, end with an error."""
-        if self._error is None or discard:
-            self._error = error
-            self._inbox.end(error, discard=discard)
-        self._up.set()
 
     def _take(self, event: Event, link: Link) -> None:
         """Take an event that answers nothing."""
@@ -569,41 +464,15 @@ class RelayClient:
                         event.source,
                         event.since,
                     )
-                self._tell(self._on_gap, event)
+                tell(self._on_gap, event)
             case Joined() | Left():
-                if event.name.lower() != self._name.lower():
-                    self._tell(self._on_presence, event)
+                if event.name.lower() != self._keeper.name.lower():
+                    tell(self._on_presence, event)
             case Online() | Offline():
-                self._tell(self._on_presence, event)
+                tell(self._on_presence, event)
 
     def _note_refusal(self, refused: Refused) -> None:
         if self._refused is None:
             self._refused = refused
             log.warning("a message sent without confirmation was refused: %s", refused)
         self._refused_count += 1
-
-    @staticmethod
-    def _tell(callback: Callable[..., object] | None, *what: object) -> None:
-        if callback is not None:
-            try:
-                callback(*what)
-            except Exception:
-                log.exception("a callback of the relay client failed")
-
-
-def _is_final(error: HailerError) -> bool:
-    """Whether connecting again would not help."""
-    if isinstance(error, RelayClosed):
-        return error.reason == "replaced"  # two clients with one session would replace each other for ever
-    return isinstance(error, Refused | UsageError | BadFrame | MessageTooLong)
-
-
-@asynccontextmanager
-async def _within(seconds: float | None, otherwise: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        if isinstance(error, TimedOut):
-            raise
-        raise TimedOut(otherwise) from None

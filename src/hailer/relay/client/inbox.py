@@ -56,18 +56,19 @@ class Inbox:
         self._size += sum([len(message.payload) for message in messages])
         self._wake()
 
-    def end(self, error: HailerError, *, discard: bool = False) -> None:
+    def end(self, error: HailerError) -> None:
         """Take note that no more messages will come.
 
         Args:
             error: what is raised once those that are here have been received.
-            discard: forget those that are here.
         """
         self.error = error
-        if discard:
-            self._messages.clear()
-            self._size = 0
         self._wake()
+
+    def clear(self) -> None:
+        """Forget the messages that are here."""
+        self._messages.clear()
+        self._size = 0
 
     async def wait(self) -> None:
         """Wait until there is a message.
