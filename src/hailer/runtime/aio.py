@@ -238,7 +238,11 @@ class AioTransport(asyncio.Protocol):
         if not self._finished:
             self._finished = True
             if not self._transport.is_closing():
-                self._transport.write_eof()
+                try:
+                    self._transport.write_eof()
+                except OSError as error:
+                    # A reset that the loop has not told yet: shutdown(2) says ENOTCONN.
+                    raise map_os_error(error, "send", self.peer.address_text) from error
 
     async def close(self) -> None:
         if not self._closed:
