@@ -31,7 +31,10 @@ _TOKEN = re.compile(rb"[!-~]{1,64}")
 _COUNT = re.compile(rb"[0-9]+")
 
 _CONTROLS = bytes(range(0x20)) + b"\x7f"
-_CONTROLS_BUT_LF = _CONTROLS.replace(b"\n", b"")
+# Tables for bytes.translate that change nothing but controls: it gives the very same object back when it
+# changed nothing, so that comparing the two costs nothing. Deleting and counting takes half as long again.
+_NO_CONTROLS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
+_NO_CONTROLS_BUT_LF = _NO_CONTROLS[:10] + b"\n" + _NO_CONTROLS[11:]
 # C1 controls (U+0080 to U+009F) as UTF-8: terminals obey them as they obey ESC sequences.
 _C1 = re.compile(rb"\xc2[\x80-\x9f]")
 
@@ -68,14 +71,12 @@ def clean(block: bytes) -> bool:
     Well-formed is UTF-8 without control characters: no CR, NUL, escape, tab, DEL or C1. Checked once
     for all lines of a read, in C; a block that fails is looked at line by line.
     """
-    if len(block.translate(None, _CONTROLS_BUT_LF)) != len(block):
-        return False
-    return block.isascii() or _clean_utf8(block)
+    return block.translate(_NO_CONTROLS_BUT_LF) == block and (block.isascii() or _clean_utf8(block))
 
 
 def is_text(payload: bytes) -> bool:
     """Tell whether the text form of a line can hold this payload; the counted form can hold any."""
-    if len(payload.translate(None, _CONTROLS)) != len(payload) or len(payload) > MAX_TEXT:
+    if len(payload) > MAX_TEXT or payload.translate(_NO_CONTROLS) != payload:
         return False
     return payload.isascii() or _clean_utf8(payload)
 

@@ -21,12 +21,16 @@ from hailer.relay.core.limits import Limits
 from hailer.relay.core.outboxes import Outboxes
 from hailer.relay.core.rooms import Directory
 from hailer.relay.core.routing import send_block
-from hailer.relay.grammar import MAX_LINE
+from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hailer.relay.core.session import Session
+
+_BLOCK = 4 * MAX_LINE
+"""Bytes that are routed together: the more, the fewer chunks for each receiver; but the lines are to stay in
+the processor's cache, and the shortest SENDs, 16 times as long as MSGs, in the hard bound of an outbox."""
 
 _SCAN = 1.0
 """Seconds between two looks at every session's clocks."""
@@ -104,7 +108,7 @@ class Relay:
             session.online
             and data.endswith(b"\n")
             and not (session.input or session.payload or session.holders or session.ended)
-            and len(data) <= MAX_LINE
+            and len(data) <= MAX_TEXT
             and send_block(self, session, data)
         ):
             return
@@ -125,18 +129,19 @@ class Relay:
                     break
                 start = self._payload(session, session.payload, data, start)
                 continue
-            # at most MAX_LINE bytes and an LF are looked at together, so that a longer line is noticed
-            # without a look at each line, and the lines of a block stay in the processor's cache
-            end = data.rfind(b"\n", start, start + MAX_LINE + 1) + 1
-            if not end:
-                if size - start > MAX_LINE:
-                    self._too_long(session, b"LINE", b"a line may have %d bytes" % MAX_LINE)
-                break
-            block = data if start == 0 and end == size else data[start:end]
-            if session.online and send_block(self, session, block):
-                start = end
+            end = _short_lines(data, start)
+            if end > start:
+                block = data if start == 0 and end == size else data[start:end]
+                if session.online and send_block(self, session, block):
+                    start = end
+                    continue
             else:
-                start = self._lines(session, data, start, end)
+                end = data.find(b"\n", start, start + MAX_LINE + 1) + 1
+                if not end:
+                    if size - start > MAX_LINE:
+                        self._too_long(session, b"LINE", b"a line may have %d bytes" % MAX_LINE)
+                    break
+            start = self._lines(session, data, start, end)
         if session.closing:
             return
         if start < size:
@@ -270,6 +275,11 @@ class Relay:
         """
         while start < end and not session.holders and not session.closing:
             stop = data.find(b"\n", start)
+            # a SEND among other commands still takes the short way
+            is_send = session.online and data.startswith(b"SEND ", start) and stop - start < MAX_TEXT
+            if is_send and send_block(self, session, data[start : stop + 1]):
+                start = stop + 1
+                continue
             line = data[start:stop]
             start = stop + 1
             if line.endswith(b"\r"):
@@ -375,3 +385,20 @@ class Relay:
             return
         self.counters.cut_other += 1
         self.close(session, why)
+
+
+def _short_lines(data: bytes, start: int) -> int:
+    """The place after the lines of at most MAX_TEXT bytes that begin here, up to `_BLOCK` bytes of them.
+
+    It goes in steps of MAX_TEXT: a longer line is noticed without a look at each line.
+
+    Returns:
+        `start` if the first line is longer, or not whole.
+    """
+    end, size = start, len(data)
+    while end < size and end - start <= _BLOCK - MAX_TEXT:
+        step = data.rfind(b"\n", end, end + MAX_TEXT) + 1
+        if not step:
+            break
+        end = step
+    return end

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from hailer.net.address import RawAddress
     from hailer.net.listener import Listener
     from hailer.relay.core.limits import Limits
+    from hailer.relay.core.session import Chunk
 
 log = logging.getLogger("hailer.relay")
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)  # the enum member would be converted with each call
+
+_GATHER = 65536
+_MOST_PARTS = 64
+"""Up to so many bytes chunks are joined, which is cheaper than a list for the kernel; beyond, the kernel
+gathers so many chunks, for a large join would be copied in vain when the socket takes little of it."""
 
 _SPARE_DESCRIPTORS = 32
 """Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
@@ -176,23 +182,26 @@ class Edge(ABC):
 
     def _write(self, link: Link) -> None:
         """Write what waits for one peer, as much of it as its socket takes."""
-        chunks = link.chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks, waiting = link.chunks, link.waiting
         try:
-            sent = link.sock.send(data, _DONTWAIT)
+            if len(chunks) == 1:
+                sent = link.sock.send(chunks[0], _DONTWAIT)
+            elif waiting <= _GATHER:
+                sent = link.sock.send(b"".join(chunks), _DONTWAIT)
+            else:
+                sent = link.sock.sendmsg(chunks[:_MOST_PARTS], (), _DONTWAIT)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self._drop(link, error.strerror or "lost")
             return
-        if sent == len(data):
+        if sent == waiting:
             chunks.clear()
             if not link.careful:
                 link.waiting = 0
                 return
         else:
-            # a view, so that a large rest is not copied with each write
-            chunks[:] = [memoryview(data)[sent:]]
+            _remove(chunks, sent)
         blocked = link.blocked
         self.relay.written(link, sent, time.monotonic())
         if link.blocked != blocked:
@@ -246,6 +255,18 @@ class Edge(ABC):
                 self._update(session)
         for session in _take(relay.aborted):
             self._drop(session, "it did not close in time")
+
+
+def _remove(chunks: list[Chunk], size: int) -> None:
+    """Take so many bytes away from the front."""
+    whole = 0
+    while whole < len(chunks) and size >= len(chunks[whole]):
+        size -= len(chunks[whole])
+        whole += 1
+    del chunks[:whole]
+    if size:
+        # a view, so that a large rest is not copied with each write
+        chunks[0] = memoryview(chunks[0])[size:]
 
 
 def _take(sessions: list[Session]) -> list[Link]:
