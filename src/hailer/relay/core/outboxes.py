@@ -168,6 +168,7 @@ class Outboxes:
         """Hold nobody any more for a session that ends."""
         self._full.pop(session, None)
         session.full = session.lagging = False
+        session.gaps = None
         self._release(session)
 
     def _fill(self, target: Session) -> None:
