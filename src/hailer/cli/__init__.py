@@ -7,7 +7,7 @@
     settings   hailer.toml
     output     standard output
     notes      standard error
-    lines      lines from standard input, or typed at a prompt
+    lines      lines from standard input, or typed at a prompt (prompt)
     running    a verb's coroutine as the whole program
     login      a client of a relay: its name, its token, retries
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -180,8 +181,9 @@ class _Talk:
 
     async def _send_input(self, console: Console) -> None:
         try:
-            async for batch in console.batches():
-                await self._send(batch)
+            async with aclosing(console.batches()) as batches:
+                async for batch in batches:
+                    await self._send(batch)
             await self._connection.finish()
         except ConnectionEnded as error:
             self._unsent = error  # what the server said before it went can still be read

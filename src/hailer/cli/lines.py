@@ -13,15 +13,11 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from hailer.cli.output import Output, on_terminal
 from hailer.errors import TruncatedMessage, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from prompt_toolkit import PromptSession
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 __all__ = ["Console", "at_terminal", "open_console", "read_chunks", "read_lines"]
 
@@ -31,8 +27,11 @@ _READ = 65536
 class Console(Protocol):
     """Lines in, text out."""
 
-    def batches(self) -> AsyncIterator[list[bytes]]:
-        """What is typed or piped in, in lines without their ends, until the end of input."""
+    def batches(self) -> AsyncGenerator[list[bytes], None]:
+        """What is typed or piped in, in lines without their ends, until the end of input.
+
+        To be closed (`contextlib.aclosing`), for a terminal is in raw mode until then.
+        """
 
     async def show(self, data: bytes) -> None:
         """Write what arrived; control characters are escaped on a terminal."""
@@ -111,7 +110,7 @@ class _Plain:
         self._keep_ends = keep_ends
         self._output = Output()
 
-    async def batches(self) -> AsyncIterator[list[bytes]]:
+    async def batches(self) -> AsyncGenerator[list[bytes], None]:
         if self._keep_ends:
             async for chunk in read_chunks():
                 yield [chunk]
@@ -121,27 +120,6 @@ class _Plain:
 
     async def show(self, data: bytes) -> None:
         await self._output.write(on_terminal(data) if self._output.is_terminal else data)
-
-
-class _Prompt:
-    def __init__(self, session: PromptSession[str], keep_ends: bool) -> None:
-        self._session = session
-        self._end = b"\n" if keep_ends else b""
-
-    async def batches(self) -> AsyncIterator[list[bytes]]:
-        while True:
-            try:
-                line = await self._session.prompt_async()
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                # Raised on in a task it would tear the event loop down instead of cancelling the work.
-                raise click.Abort from None
-            yield [line.encode("utf-8", "surrogateescape") + self._end]
-
-    async def show(self, data: bytes) -> None:
-        sys.stdout.write(on_terminal(data).decode())
-        sys.stdout.flush()
 
 
 @asynccontextmanager
@@ -159,8 +137,9 @@ async def open_console(
         yield _Plain(max_line, keep_ends)
         return
     # Only here: the import takes longer than all else.
-    from prompt_toolkit import PromptSession  # noqa: PLC0415
     from prompt_toolkit.patch_stdout import patch_stdout  # noqa: PLC0415
 
+    from hailer.cli.prompt import Prompt  # noqa: PLC0415
+
     with patch_stdout():
-        yield _Prompt(PromptSession(prompt), keep_ends)
+        yield Prompt(prompt, keep_ends)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from hailer.cli.lines import open_console
@@ -137,9 +138,10 @@ class Talk:
     # what is typed
 
     async def _read(self, console: Console) -> None:
-        async for lines in console.batches():
-            for line in lines:
-                await self._typed.put(line.decode("utf-8", "surrogateescape"))
+        async with aclosing(console.batches()) as batches:
+            async for lines in batches:
+                for line in lines:
+                    await self._typed.put(line.decode("utf-8", "surrogateescape"))
         await self._typed.put(None)
 
     async def _obey(self, client: RelayClient) -> None:
