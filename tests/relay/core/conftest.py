@@ -211,6 +211,10 @@ class Driver:
         peer.seen = len(peer.taken)
         return events[len(before) :]
 
+    def peek(self, peer: Peer) -> list[Event]:
+        """All whole events that a peer ever got."""
+        return events_of(bytes(peer.taken), whole=False)
+
     def lines(self, peer: Peer) -> list[str]:
         """The same as text, one a line, for short comparisons."""
         start, peer.seen = peer.seen, len(peer.taken)
