@@ -25,7 +25,7 @@ test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY)
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 format: $(READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
