@@ -158,6 +158,17 @@ class Edge(ABC):
                 del self._per_source[link.source]
         self._discard(link)
 
+    def _fault(self, link: Link, error: Exception) -> None:
+        """A fault of our own: it costs the client that met it its connection, and nobody else anything."""
+        log.error(
+            "a fault in hailer closes %s: %r",
+            printable(link.peer),
+            error,
+            exc_info=log.isEnabledFor(logging.DEBUG),
+        )
+        self._drop(link, "a fault in hailer")
+        self._settle()
+
     # reading
 
     @staticmethod

@@ -174,11 +174,14 @@ class LoopEdge(Edge):
                 link = links.get(fd)
                 if link is None:
                     continue  # dropped by an earlier event of this batch
-                if event & WRITE and link.chunks:
-                    self._write(link)
-                if event & READ:
-                    read(link, now)
-                settle()
+                try:
+                    if event & WRITE and link.chunks:
+                        self._write(link)
+                    if event & READ:
+                        read(link, now)
+                    settle()
+                except Exception as error:
+                    self._fault(link, error)
         if self.relay.deadline < self._timer_at:
             self._set_timer()
 

@@ -169,6 +169,9 @@ class ThreadEdge(Edge):
                             self._let_go.wait()
                         return
                     self._receive(link, data)
+        except Exception as error:
+            with self._lock:
+                self._fault(link, error)
         finally:
             # Only its own thread closes a socket: no number is given to another while somebody waits on it.
             with self._lock:
