@@ -306,7 +306,7 @@ class RelayClient:
         if unknown is not None:
             raise unknown
         if refused is not None:
-            why = refused.explanation + (f" ({count} messages were refused in all)" if count > 1 else "")
+            why = refused.explanation + (f" ({count} refusals in all)" if count > 1 else "")
             raise Refused(refused.code, refused.command, why)
 
     async def ask(self, to: str, payload: str | bytes, *, timeout: float | None = None) -> bytes:
