@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 class Connect(Protocol):
     """The type of the fixture `connect`."""
 
-    def __call__(self, endpoint: Endpoint, name: str = "", *, eol: str = "\n") -> Wire: ...
+    def __call__(
+        self, endpoint: Endpoint, name: str = "", *, eol: str = "\n", small: bool = False
+    ) -> Wire: ...
 
 
 @pytest.fixture
 def require_program() -> RequireProgram:
-    """Gives the path of a program; without it the test is skipped, or fails with HAILER_NO_SKIP=1 as in CI."""
+    """Gives the path of a program; without it the test is skipped, or fails where HAILER_NO_SKIP=1 (CI)."""
 
     def require(name: str) -> str:
         path = shutil.which(name)
@@ -41,15 +43,24 @@ def require_program() -> RequireProgram:
 
 
 class Wire:
-    """A client that speaks the relay's protocol by hand: bytes out, lines in, nothing kept back."""
+    """A client that speaks the relay's protocol by hand: bytes out, lines in, nothing kept back.
 
-    def __init__(self, endpoint: Endpoint, *, timeout: float = 5.0) -> None:
+    Args:
+        endpoint: where the relay listens.
+        timeout: seconds that any call may wait.
+        small: have the system keep little of what is not read yet.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 5.0, small: bool = False) -> None:
         if endpoint.scheme == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             address: str | tuple[str, int] = endpoint.path
         else:
             self.sock = socket.socket(socket.AF_INET)
-            address = (endpoint.host, int(endpoint.port))
+            assert isinstance(endpoint.port, int)
+            address = (endpoint.host, endpoint.port)
+        if small:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         self.sock.settimeout(timeout)
         self.eol = "\n"
         self.got = bytearray()
@@ -152,10 +163,9 @@ def connect() -> Iterator[Connect]:
     """Connects plain clients, logged in if they get a name, and closes them at the end."""
     wires: list[Wire] = []
 
-    def connect_to(endpoint: Endpoint, name: str = "", *, eol: str = "\n") -> Wire:
-        wire = Wire(endpoint)
+    def connect_to(endpoint: Endpoint, name: str = "", *, eol: str = "\n", small: bool = False) -> Wire:
+        wire = Wire(endpoint, small=small)
         wires.append(wire)
-        wire.eol = "\n"
         if name:
             wire.expect("RELAY ")
             wire.eol = eol

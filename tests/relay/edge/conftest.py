@@ -64,19 +64,30 @@ def tcp() -> Endpoint:
     return Endpoint.parse("tcp4://127.0.0.1:0")
 
 
-def settings_for(model: str, endpoint: Endpoint, *, drain: float = 1.0, **limits: float) -> Settings:
-    """Settings of a relay under one of `MODELS`."""
-    kind, loop = MODELS[model]
-    return Settings(listen=(endpoint,), model=kind, loop=loop, limits=limits_of(limits), drain=drain)
+class MakeSettings(Protocol):
+    """The type of the fixture `settings_for`."""
+
+    def __call__(self, *endpoints: Endpoint, drain: float = 1.0, **limits: float) -> Settings: ...
 
 
 @pytest.fixture
-def start_on(model: str) -> Iterator[Callable[..., RelayServer]]:
-    """Starts relays on endpoints, and stops them at the end, which they must survive without a log of errors."""
+def settings_for(model: str) -> MakeSettings:
+    """Makes the settings of a relay under each model."""
+    kind, loop = MODELS[model]
+
+    def make(*endpoints: Endpoint, drain: float = 1.0, **limits: float) -> Settings:
+        return Settings(listen=endpoints, model=kind, loop=loop, limits=limits_of(limits), drain=drain)
+
+    return make
+
+
+@pytest.fixture
+def start_on(settings_for: MakeSettings) -> Iterator[Callable[..., RelayServer]]:
+    """Starts relays on endpoints, and stops them at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(endpoint: Endpoint, *, drain: float = 0.2, **limits: float) -> RelayServer:
-            return stack.enter_context(RelayServer(settings_for(model, endpoint, drain=drain, **limits)))
+            return stack.enter_context(RelayServer(settings_for(endpoint, drain=drain, **limits)))
 
         yield start
 
@@ -99,6 +110,12 @@ def start_tcp(tcp: Endpoint, start_on: Callable[..., RelayServer]) -> Start:
         return start_on(tcp, **limits)
 
     return start_there
+
+
+@pytest.fixture
+def quick_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have relays in this process look at the clocks of all sessions twenty times a second."""
+    monkeypatch.setattr("hailer.relay.core.relay._SCAN", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -153,10 +170,12 @@ _SCRIPT = """
     from hailer.endpoint import Endpoint
     from hailer.relay.app import RelayServer, Settings
     from hailer.relay.core.limits import Limits
+    from hailer.relay.edge import base
 
-    model, loop, endpoint, drain, descriptors, limits = sys.argv[1:]
+    model, loop, endpoint, drain, descriptors, spare, limits = sys.argv[1:]
     if int(descriptors):
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
+    base._SPARE_DESCRIPTORS = int(spare)
     logging.basicConfig(level=logging.WARNING)
     relay = RelayServer(
         Settings(
@@ -178,7 +197,7 @@ class StartProcess(Protocol):
     """The type of the fixture `start_process`."""
 
     def __call__(
-        self, model: str, *, drain: float = 2.0, descriptors: int = 0, **limits: float
+        self, model: str, *, drain: float = 2.0, descriptors: int = 0, spare: int = 32, **limits: float
     ) -> RelayProcess: ...
 
 
@@ -187,9 +206,19 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
     """Starts relays in processes of their own, on TCP."""
     with contextlib.ExitStack() as stack:
 
-        def start(model: str, *, drain: float = 2.0, descriptors: int = 0, **limits: float) -> RelayProcess:
+        def start(
+            model: str, *, drain: float = 2.0, descriptors: int = 0, spare: int = 32, **limits: float
+        ) -> RelayProcess:
             kind, loop = MODELS[model]
-            arguments = (kind, loop, "tcp4://127.0.0.1:0", str(drain), str(descriptors), repr(limits))
+            arguments = (
+                kind,
+                loop,
+                "tcp4://127.0.0.1:0",
+                str(drain),
+                str(descriptors),
+                str(spare),
+                repr(limits),
+            )
             log = tmp_path / f"log-{time.monotonic_ns()}"
             with log.open("wb") as stderr:
                 process = subprocess.Popen(
@@ -227,9 +256,13 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
     return wait
 
 
-def can_connect(endpoint: Endpoint) -> bool:
-    """Whether somebody listens there."""
-    family = socket.AF_UNIX if endpoint.scheme == "unix" else socket.AF_INET
-    with socket.socket(family) as sock:
-        address = endpoint.path if family == socket.AF_UNIX else (endpoint.host, endpoint.port)
-        return sock.connect_ex(address) == 0
+@pytest.fixture
+def can_connect() -> Callable[[Endpoint], bool]:
+    """Tells whether somebody listens on an endpoint."""
+
+    def can(endpoint: Endpoint) -> bool:
+        with socket.socket(socket.AF_UNIX if endpoint.scheme == "unix" else socket.AF_INET) as sock:
+            address = endpoint.path if endpoint.scheme == "unix" else (endpoint.host, endpoint.port)
+            return sock.connect_ex(address) == 0
+
+    return can

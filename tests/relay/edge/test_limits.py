@@ -1,0 +1,215 @@
+"""Limits on connections, descriptors and time."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Connect, Wire
+    from tests.relay.edge.conftest import Start, StartProcess
+
+
+def worst_round_trip(wire: Wire, seconds: float) -> float:
+    """The longest of many PINGs within a time."""
+    worst, end = 0.0, time.monotonic() + seconds
+    while (began := time.monotonic()) < end:
+        wire.sync()
+        worst = max(worst, time.monotonic() - began)
+        time.sleep(0.005)
+    return worst
+
+
+def greeted(wires: list[Wire], seconds: float, most: int = 1000) -> list[Wire]:
+    """Those that get their banner within a time; looks no longer when there are as many as may be."""
+    with selectors.DefaultSelector() as selector:
+        for wire in wires:
+            selector.register(wire.sock, selectors.EVENT_READ, wire)
+        found: list[Wire] = []
+        give_up = time.monotonic() + seconds
+        while len(found) < min(most, len(wires)) and time.monotonic() < give_up:
+            for key, _ in selector.select(max(0.0, give_up - time.monotonic())):
+                selector.unregister(key.fileobj)
+                assert key.data.line().startswith("RELAY ")
+                found.append(key.data)
+        return found
+
+
+def test_too_few_descriptors(model: str, start_process: StartProcess, connect: Connect) -> None:
+    """64 descriptors and 500 connects: the old peers notice nothing, and the new ones get their turn."""
+    relay = start_process(model, descriptors=64, drain=0.2)
+    old = [connect(relay.endpoint, f"old{number}") for number in range(10)]
+    new = [connect(relay.endpoint) for _ in range(500)]
+    used = relay.cpu()
+    assert worst_round_trip(old[0], 1.0) < 0.05
+    assert relay.cpu() - used < 0.5, "it is busy with not accepting"
+    assert len(greeted(new[:100], 0.1)) == 22  # of 32 for connections
+    lines = relay.log_lines
+    assert 1 <= len(lines) <= 6, lines
+    assert any("connections is the limit" in line for line in lines)
+    began = time.monotonic()
+    for wire in new[:480]:
+        wire.close()
+    assert len(greeted(new[480:], 2.0)) == 20
+    assert time.monotonic() - began < 2.0
+    late = connect(relay.endpoint, "late")
+    late.send("SEND old9 :at last")
+    assert old[9].line() == "MSG late old9 :at last"
+    for wire in old:
+        assert wire.sync() == []
+    assert relay.stop() == 0
+    assert len(relay.log_lines) <= 9
+
+
+def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect: Connect) -> None:
+    """What the relay did not reckon with: the process's files are used up by something else."""
+    relay = start_process(model, descriptors=36, spare=0)
+    wires = [connect(relay.endpoint) for _ in range(60)]
+    first = greeted(wires, 0.3)
+    assert 5 <= len(first) < 36
+    assert relay.descriptors() == 36
+    used = relay.cpu()
+    first[0].hello("old")
+    assert worst_round_trip(first[0], 0.5) < 0.05
+    assert relay.cpu() - used < 0.3, "it is busy with not accepting"
+    for wire in first[1:]:
+        wire.close()
+    rest = [wire for wire in wires if wire not in first]
+    assert len(greeted(rest, 1.0, most=len(first) - 1)) == len(first) - 1
+    assert relay.cpu() - used < 0.3, "it is busy with not accepting"
+    assert 2 <= len(relay.log_lines) <= 5
+    assert "accept: Too many open files" in relay.log_lines[1]
+
+
+def test_the_limit_on_connections_pauses_accepting(start: Start, connect: Connect) -> None:
+    relay = start(connections=3)
+    where = relay.endpoints[0]
+    wires = [connect(where, f"n{number}") for number in range(3)]
+    waiting = [connect(where) for _ in range(2)]
+    assert greeted(waiting, 0.2) == []
+    assert [wire.sync() for wire in wires] == [[], [], []]
+    wires[1].close()
+    assert greeted(waiting, 2.0, most=1) == waiting[:1]
+    wires[0].send("QUIT")
+    assert wires[0].rest() == b"BYE :you quit\n"
+    wires[0].close()
+    assert greeted(waiting[1:], 2.0) == waiting[1:]
+    waiting[1].hello("late")
+    assert relay.counters.sessions == 5
+
+
+def test_the_limit_for_each_source(
+    start_tcp: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = start_tcp(per_source=2)
+    # every peer is on loopback here, which is exempt
+    monkeypatch.setattr("hailer.endpoint.Endpoint.is_loopback", False)
+    where = relay.endpoints[0]
+    first, second = connect(where, "first"), connect(where, "second")
+    third = connect(where)
+    assert third.rest() == b"BYE :too many connections from your address\n"
+    third.close()
+    assert first.sync() == second.sync() == []
+    first.send("QUIT")
+    first.rest()
+    first.close()
+    again = connect(where)
+    while (line := again.raw_line()).startswith(b"BYE"):  # the relay has yet to see that the first one ended
+        again = connect(where)
+    assert line.startswith(b"RELAY ")
+
+
+def test_the_time_to_log_in(start: Start, connect: Connect, quick_clocks: None) -> None:
+    where = start(login_seconds=0.3).endpoints[0]
+    honest = connect(where, "honest")
+    began = time.monotonic()
+    silent, talking = connect(where), connect(where)
+    while time.monotonic() - began < 0.2:
+        talking.send("PING x")
+        time.sleep(0.02)
+    assert b"BYE :no HELLO came within 0.3 seconds\n" in talking.rest()
+    assert silent.rest().endswith(b"BYE :no HELLO came within 0.3 seconds\n")
+    assert 0.3 <= time.monotonic() - began < 0.6
+    assert honest.sync() == []
+
+
+def test_silence_is_asked_after_and_then_cut(start: Start, connect: Connect, quick_clocks: None) -> None:
+    where = start(idle_seconds=0.3).endpoints[0]
+    alice, silent = connect(where, "alice"), connect(where, "silent")
+    alice.send("WATCH silent")
+    began = time.monotonic()
+    alive = 0
+    while not (line := alice.line()).startswith("OFFLINE"):
+        assert line == "PING relay"
+        alice.send("PONG relay")
+        alive += 1
+    assert 0.6 <= time.monotonic() - began < 1.0
+    assert alive >= 1
+    assert silent.rest() == b"PING relay\nBYE :nothing was heard of you for 0.6 seconds\n"
+    assert alice.sync() in ([], ["PING relay"])
+
+
+@pytest.mark.parametrize("part", [b"SEND honest :x", b"SEND honest 100\nxy"])
+def test_the_time_for_one_line(start: Start, connect: Connect, quick_clocks: None, part: bytes) -> None:
+    where = start(line_seconds=0.3).endpoints[0]
+    honest, dripping = connect(where, "honest"), connect(where, "dripping")
+    dripping.send(part)
+    began = time.monotonic()
+    dripping.sock.settimeout(0.02)
+    while True:
+        assert time.monotonic() - began < 1, "each byte gave it more time"
+        try:
+            assert dripping.line() == "BYE :a line or payload took longer than 0.3 seconds"
+            break
+        except TimeoutError:
+            dripping.send(b"z")
+    assert time.monotonic() - began >= 0.3
+    assert honest.sync() == []
+
+
+def test_five_hundred_peers_drip(
+    model: str, start_process: StartProcess, connect: Connect, wait_for: Callable[..., None]
+) -> None:
+    """Half of them before login, half in a line; all are cut at the deadline, honest logins stay quick."""
+    relay = start_process(model, login_seconds=1.0, line_seconds=1.0)
+    wires = [connect(relay.endpoint, f"d{number}" if number % 2 else "") for number in range(500)]
+    cut: set[Wire] = set()
+    began = last_cut = time.monotonic()
+    slowest, logins = 0.0, 0
+    with selectors.DefaultSelector() as selector:
+        for wire in wires:
+            selector.register(wire.sock, selectors.EVENT_READ, wire)
+        while len(cut) < len(wires):
+            assert time.monotonic() - began < 5, f"{len(wires) - len(cut)} are not cut"
+            for wire in wires:
+                if wire not in cut:
+                    wire.send(b"S")
+            for key, _ in selector.select(0.05):
+                data = key.data.sock.recv(4096)
+                if b"BYE :" in data:
+                    assert b"a line or payload took longer" in data or b"no HELLO came" in data
+                    cut.add(key.data)
+                    last_cut = time.monotonic()
+                    selector.unregister(key.fileobj)
+            asked = time.monotonic()
+            honest = connect(relay.endpoint, f"honest{logins}")
+            slowest = max(slowest, time.monotonic() - asked)
+            honest.close()
+            logins += 1
+    assert last_cut - began < 1.0 + 1.0 + 0.5  # and a second at most until the clocks are looked at
+    assert slowest < 0.2
+    assert logins > 5
+    for wire in wires:
+        wire.close()
+    survivor = connect(relay.endpoint, "survivor")
+
+    def alone() -> bool:
+        survivor.send("WHO")
+        return survivor.until("END WHO") == ["HERE survivor", "END WHO"]
+
+    wait_for(alone)
