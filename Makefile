@@ -19,7 +19,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@touch $@
 
 run: $(READY)
-	@exec $(BIN)/hailer relay
+	@$(BIN)/hailer relay; code=$$?; [ $$code -eq 130 ] || exit $$code  # 130: ended by Ctrl-C, as meant
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
