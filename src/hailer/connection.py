@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from hailer.errors import BusyError, ConnectionClosed, EndOfStream, FramingError, UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE
@@ -171,16 +171,16 @@ class Connection:
         arrived = self._arrived
         if not arrived:
             await self._fill(timeout)
-        messages: list[bytes] = []
-        while arrived:
-            item = arrived[0]
-            if isinstance(item, FramingError):
-                if messages:
-                    break
-                arrived.popleft()
-                raise self._note(item)
-            messages.append(item)
+        messages = [item for item in arrived if not isinstance(item, FramingError)]
+        if len(messages) == len(arrived):
+            arrived.clear()
+            return messages
+        messages = []
+        while not isinstance(arrived[0], FramingError):
+            messages.append(arrived[0])
             arrived.popleft()
+        if not messages:
+            raise self._note(cast("FramingError", arrived.popleft()))
         return messages
 
     async def send(self, message: bytes, timeout: float | None = None) -> None:
@@ -232,6 +232,8 @@ class Connection:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._arrived and isinstance(self._arrived[0], bytes):
+            return cast("bytes", self._arrived.popleft())  # the short way through a batch
         try:
             return await self.receive()
         except EndOfStream:
@@ -263,7 +265,6 @@ class Connection:
         self._receiving = True
         try:
             deadline = self._deadline(timeout)
-            partial = False
             while not self._arrived:
                 data = await self._transport.pull(self._read_size, deadline)
                 self._arrived.extend(self._decoder.feed(data))
@@ -273,9 +274,8 @@ class Connection:
                         raise EndOfStream(
                             "the peer has finished sending: send what is left to answer, then close"
                         )
-                elif not partial and self._message_timeout is not None:
-                    # The first bytes of a message start its own clock, which no drip of bytes puts off.
-                    partial = True
+                elif self._message_timeout is not None:
+                    # The first bytes of a message start its own clock; later ones can only be later.
                     end = self._now() + self._message_timeout
                     deadline = end if deadline is None else min(deadline, end)
         finally:

@@ -20,6 +20,7 @@ from hailer.connection import Connection
 from hailer.endpoint import Endpoint
 from hailer.errors import (
     ConnectionClosed,
+    ConnectionLost,
     DialError,
     EndOfStream,
     EndpointError,
@@ -31,6 +32,7 @@ from hailer.runtime import aio, blocking
 from hailer.runtime.aio import READ_HIGH, WRITE_HIGH, AioTransport
 from hailer.runtime.blocking import BlockingConnection, BlockingTransport, run_to_end
 from hailer.runtime.buffer import ByteQueue
+from hailer.runtime.sockets import RESET_ON_CLOSE
 from hailer.server import Server
 from hailer.services.echo import echo
 from hailer.testing.transport import check_blocking_transport, check_transport
@@ -150,6 +152,55 @@ def test_close_does_not_wait_for_ever_for_a_peer_that_does_not_read(
 
     with asyncio.Runner(loop_factory=aio.loop_factory(loop)) as runner:
         runner.run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_sender_whose_peer_reads_quickly_lets_others_run(loop: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        one, other, scheme = connected("tcp", tmp_path)
+        transport = await AioTransport.adopt(one, scheme)
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(others())
+        for _ in range(5000):
+            await transport.push(b".")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert turns >= 3
+        other.close()
+        await transport.close()
+
+    with asyncio.Runner(loop_factory=aio.loop_factory(loop)) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_pushes_notice_at_once_that_the_peer_has_gone(
+    loop: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        one, other, scheme = connected("tcp", tmp_path)
+        transport = await AioTransport.adopt(one, scheme)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        other.close()
+
+        async def push() -> None:
+            for _ in range(500):
+                await transport.push(b".")
+
+        with pytest.raises(ConnectionLost):
+            await push()
+        await transport.close()
+
+    with asyncio.Runner(loop_factory=aio.loop_factory(loop)) as runner:
+        runner.run(main())
+    assert not caplog.records, "the loop was written to in vain"
 
 
 def test_the_loop_is_chosen_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
