@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -149,7 +152,7 @@ def command(
         server.close()
         raise
     if notes.level >= 0 and sys.stderr is not None and sys.stderr.isatty():
-        warn(_hint(endpoints[0]), prefix="")
+        warn(_hint(listen[0], endpoints[0]), prefix="")
     server.serve()
     if caught[:1] == [signal.SIGINT]:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -170,13 +173,30 @@ def _announce(endpoints: Sequence[Endpoint]) -> None:
         ) from error
 
 
-def _hint(endpoint: Endpoint) -> str:
+def _hint(wanted: Endpoint, bound: Endpoint) -> str:
     """Three ways to talk to the relay, for who has just started it."""
-    where = str(endpoint)
-    given = "" if where == DEFAULT_RELAY else f" --relay {where}"
-    by_hand = f"hailer connect {where}" if endpoint.path else f"telnet {endpoint.host} {endpoint.port}"
+    default = str(wanted) == DEFAULT_RELAY
+    where = wanted if default else bound
+    relay = f" --relay {where}" if not default else ""
+    command = _command()
+    by_hand = f"{command} connect {where}" if where.path else f"telnet {where.host} {where.port}"
+    argument = f", {str(where)!r}" if not default else ""
     return (
-        f"by hand:      {by_hand}      then HELLO ann, HELP, QUIT\n"
-        f"as a person:  hailer chat ann{given}\n"
-        f"in Python:    async with hailer.RelayClient({where!r}, name='ann') as client: ..."
+        f"by hand:      {by_hand}    (then HELLO ann, HELP, QUIT)\n"
+        f"as a person:  {command} chat ann{relay}\n"
+        f"in Python:    async with hailer.RelayClient('ann'{argument}) as client: ...\n"
+        "Ctrl-C ends the relay."
     )
+
+
+def _command() -> str:
+    """What to type for this command: its name where the shell finds it, else its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("hailer")
+    if called.name != "hailer":
+        return "python3 -m hailer"
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "hailer"
+    with suppress(ValueError):
+        return str(called.absolute().relative_to(Path.cwd()))
+    return str(called)
