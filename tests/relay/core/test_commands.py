@@ -236,6 +236,18 @@ def test_a_count_that_no_limit_allows_is_never_obeyed(relay: Driver) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "line", [b"SEND 6", b"SEND bob at 6", b"ASK bob 6", b"QUIT at 6", b"WHO 6", b"PING 6"]
+)
+def test_what_is_no_announcement_announces_nothing(relay: Driver, line: bytes) -> None:
+    """Somebody who forgot the colon is told so at once, and the next line is not swallowed."""
+    alice = relay.login("alice")
+    relay.send(alice, line + b"\nPING x\n")
+    events = relay.fresh(alice)
+    assert len(events) == 2
+    assert events[1].words == (b"PONG", b"x")
+
+
 def test_a_payload_of_a_refused_command_is_not_obeyed(relay: Driver) -> None:
     alice = relay.login("alice")
     relay.send(alice, b"SEND nobody 12\nPING obeyed\nASK 1 nobody 7\nPING x\nPOST 1 nobody 7\nPING y\n")

@@ -302,6 +302,57 @@ def test_a_held_sender_that_goes_is_forgotten(slow: Driver) -> None:
     assert alice.holders == 0
 
 
+def test_whoever_goes_does_not_wait(slow: Driver) -> None:
+    """The events of its leaving can fill an outbox; the driver sees to it that who is gone is not held."""
+    alice, carol = slow.login("alice", rooms="#r"), slow.login("carol", rooms="#r")
+    bob = slow.login("bob", rooms="#r")
+    for leaver in (alice, carol):
+        slow.take(bob, 0)
+        slow.send(bob, b"PING " + b"x" * (LIMIT - bob.waiting - 7) + b"\n")
+        assert LIMIT - 5 <= bob.waiting <= LIMIT
+        assert not bob.full
+        if leaver is alice:
+            slow.lose(leaver)
+        else:
+            slow.send(leaver, b"QUIT\n")
+        assert bob.full
+        assert not leaver.holders
+        assert not bob.waiters
+        slow.take(bob, None)
+
+
+def test_who_lags_waits_on_for_its_own_replies(slow: Driver) -> None:
+    bob, alice = slow.login("bob"), slow.login("alice")
+    slow.take(bob, 0)
+    slow.send(alice, LINE * 9)
+    slow.send(bob, b"PING\n" * 1000)
+    assert bob.holders == 1
+    slow.send(alice, LINE)
+    assert alice.holders == 1
+    waiting = bob.waiting
+    slow.pass_time(0.6)
+    assert bob.lagging
+    assert alice.holders == 0
+    assert bob.holders == 1
+    assert bob.waiting == waiting
+    slow.take(bob, None)
+    assert bob.holders == 0
+    assert bob.taken.count(b"PONG") == 1000
+
+
+def test_no_patience_counts_from_the_end_of_lagging(slow: Driver) -> None:
+    alice, bob = slow.login("alice"), slow.login("bob")
+    slow.take(bob, 0)
+    slow.send(alice, LINE * 11)
+    slow.pass_time(4.5)
+    slow.take(bob, None)
+    slow.pass_time(9)
+    slow.take(bob, 0)
+    slow.send(alice, LINE * 11)
+    slow.pass_time(0.001)
+    assert bob.lagging
+
+
 # replies and events
 
 

@@ -42,6 +42,7 @@ PAYLOADS = [
     b"\r",
     b"p" * 500,
     b"5",
+    b"SEND Bob :no\n",
 ]
 PROFILE = settings.get_profile("relay")
 

@@ -93,6 +93,25 @@ def test_whoever_comes_or_goes_in_between(relay: Driver) -> None:
     relay.send(alice, both)
     assert relay.lines(again) == ["MSG alice Bob :x"]
     assert relay.lines(carol) == ["MSG alice carol :y"]
+    relay.lose(again)
+    relay.send(alice, b"SEND carol :y\nSEND bob :x\nSEND carol :z\n")
+    assert relay.codes(alice) == [("offline", "SEND")]
+    assert relay.lines(carol) == ["MSG alice carol :y", "MSG alice carol :z"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_payload_that_looks_like_a_usual_read(relay: Driver, end: bytes) -> None:
+    """Announced in one read and whole in the next, it is all SENDs and yet none."""
+    alice, bob = relay.login("alice", crlf=end == b"\r\n"), relay.login("bob")
+    payload = b"SEND bob :x" + end + b"SEND bob :y" + end
+    for _ in range(2):
+        relay.send(alice, b"SEND bob %d" % len(payload) + end)
+        relay.send(alice, payload)
+        assert [event.text for event in relay.fresh(bob)] == [payload]
+    relay.send(alice, b"SEND bob %d" % (2 * len(payload)) + end)
+    relay.send(alice, payload)
+    relay.send(alice, payload)
+    assert [event.text for event in relay.fresh(bob)] == [2 * payload]
 
 
 def test_the_routes_of_a_session_have_a_bound(relay: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
