@@ -109,6 +109,18 @@ def test_nothing_is_left(
     assert links() == 0
 
 
+def test_nothing_is_left_of_those_who_stayed_to_the_end(
+    settings_for: MakeSettings, where: Endpoint, connect: Connect
+) -> None:
+    threads = set(threading.enumerate())
+    with RelayServer(settings_for(where, drain=0)) as relay:
+        wires = [connect(relay.endpoints[0], f"n{number}") for number in range(30)]
+    assert set(threading.enumerate()) == threads
+    assert links() == 0
+    for wire in wires:
+        assert wire.rest() == b"BYE :the relay is shutting down\n"
+
+
 def test_memory_comes_back(
     model: str,
     start_process: StartProcess,

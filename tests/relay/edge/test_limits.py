@@ -81,6 +81,7 @@ def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect:
         wire.close()
     rest = [wire for wire in wires if wire not in first]
     assert len(greeted(rest, 1.0, most=len(first) - 1)) == len(first) - 1
+    assert worst_round_trip(first[0], 0.5) < 0.05
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     assert 2 <= len(relay.log_lines) <= 5
     assert "accept: Too many open files" in relay.log_lines[1]

@@ -182,6 +182,9 @@ def test_a_merely_slow_receiver_makes_the_sender_wait(start: Start, connect: Con
         taken = relay.counters.received
         time.sleep(0.1)
     assert taken < count
+    used = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - used < 0.1, "it is busy with waiting"
     while receiver.count < count:
         receiver.feed(slow.sock.recv(256 * 1024))
     sending.finish()
@@ -189,6 +192,36 @@ def test_a_merely_slow_receiver_makes_the_sender_wait(start: Start, connect: Con
     assert (receiver.last, receiver.gaps, relay.counters.dropped) == (count - 1, 0, 0)
     assert [line for line in receiver.others if not line.startswith(b"JOINED")] == []
     assert alice.sync() == []
+
+
+def test_the_others_wait_no_longer_than_the_patience(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hailer.relay.core.relay._SCAN", 60.0)  # so that only the instant itself can do it
+    relay = start(waiting=512 * 1024, patience=0.2, slow_seconds=0.6)
+    where = relay.endpoints[0]
+    alice, deaf = connect(where, "alice"), connect(where, "deaf", small=True)
+    for wire in (deaf, alice):
+        wire.send("JOIN #room")
+        wire.until("JOINED")
+    good = connect(where, "good")
+    good.send("JOIN #room")
+    good.expect("JOINED #room good")
+    count = 15_000
+    sending = Sender(alice, blocks_of("#room", count, 1000))
+    receiver = Counted(good)
+    began = last = time.monotonic()
+    longest = 0.0
+    while receiver.count < count:
+        receiver.feed(good.sock.recv(256 * 1024))
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    sending.finish()
+    assert 0.1 < longest < 0.8
+    while b"LEFT #room deaf" not in receiver.others:
+        receiver.feed(good.sock.recv(4096))
+    assert 0.6 <= time.monotonic() - began < 2.0
+    assert receiver.gaps == 0
 
 
 @pytest.mark.parametrize("to", ["slow", "#room"])
