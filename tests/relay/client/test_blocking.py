@@ -139,17 +139,26 @@ import sys, threading, time
 from hailer.blocking import RelayClient
 client = RelayClient("alice", sys.argv[1], on_ask=lambda question: time.sleep(60))
 client.connect()
-client.send("alice", "x", confirm=False)
+for number in range(150):
+    client.send("carl", f"{number:010000}", confirm=False)
 other = RelayClient("bob", sys.argv[1])
 other.connect()
 threading.Thread(target=lambda: list(other), daemon=True).start()
 threading.Thread(target=lambda: other.ask("alice", "?"), daemon=True).start()
 """
-    started = time.monotonic()
-    done = run(code, tcp_relay, "-X", "dev")
-    # The threads that were left waiting are the program's own, and say that their client was closed.
-    assert done.returncode == 0
-    assert time.monotonic() - started < 5
+    with blocking.RelayClient("carl", tcp_relay.endpoints[0]) as carl:
+        numbers: list[int] = []
+        thread = threading.Thread(
+            target=lambda: numbers.extend(int(carl.receive(10).text[-9:]) for _ in range(150)), daemon=True
+        )
+        thread.start()
+        started = time.monotonic()
+        done = run(code, tcp_relay, "-X", "dev")
+        # The threads that were left waiting are the program's own, and say that their client was closed.
+        assert done.returncode == 0
+        assert time.monotonic() - started < 5
+        thread.join()
+        assert numbers == list(range(150))
 
 
 def test_an_interrupt_ends_the_wait_and_loses_nothing(tcp_relay: RelayServer) -> None:

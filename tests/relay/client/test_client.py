@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hailer.relay.client.events import Asked
-    from tests.relay.client.conftest import Clients
+    from tests.relay.client.conftest import Client, Clients
 
 
 async def test_messages_both_ways(clients: Clients, relay: RelayServer) -> None:
@@ -115,9 +115,7 @@ async def test_refusals_fall_on_exactly_those_who_are_refused(clients: Clients, 
 
         outcomes = await asyncio.gather(*(send(number) for number in range(1000)))
         assert outcomes == ["taken" if number % 3 else "nobody is not connected" for number in range(1000)]
-        texts: list[str] = []
-        while len(texts) < outcomes.count("taken"):
-            texts += [message.text for message in await bob.receive_many(5)]
+        texts = await _collect(bob, outcomes.count("taken"))
         assert sorted(texts, key=int) == [str(number) for number in range(1000) if number % 3]
         with pytest.raises(Refused, match="200 refusals in all"):
             await alice.drain()
@@ -131,9 +129,7 @@ async def test_order_and_drain_without_confirmation(clients: Clients, relay: Rel
         for number in range(500):
             await alice.send("bob", str(number), confirm=False)
         await alice.drain()
-        texts: list[str] = []
-        while len(texts) < 500:
-            texts += [message.text for message in await bob.receive_many(5)]
+        texts = await _collect(bob, 500)
         assert texts == [str(number) for number in range(500)]
 
 
@@ -329,6 +325,12 @@ async def test_it_comes_back_after_a_reset(
         await clients("carl", tcp_relay.endpoints[0])
         await eventually(lambda: seen)
         assert seen == [Online("carl")]
+        await alice.unwatch()
+        wire.abort()
+        await eventually(lambda: len(told) == 5)
+        await clients("dora", tcp_relay.endpoints[0])
+        await alice.ping()
+        assert seen == [Online("carl")]
 
 
 async def test_it_takes_its_half_open_session_over(
@@ -381,14 +383,15 @@ async def test_methods_wait_for_the_connection_to_come_back(
     clients: Clients, tcp_relay: RelayServer, wired: Any, eventually: Callable[..., Any]
 ) -> None:
     async with clients, wired(tcp_relay.endpoints[0]) as wire:
-        alice = await clients("alice", wire.endpoint, timeout=0.2)
+        alice = await clients("alice", wire.endpoint)
+        hasty = await clients("hasty", wire.endpoint, timeout=0.05)
         wire.refusing = True
         wire.abort()
-        await eventually(lambda: not alice.connected)
-        with pytest.raises(TimedOut, match="was not there in time"):
-            await alice.send("alice", "too early")
+        await eventually(lambda: not (alice.connected or hasty.connected))
         waiting = asyncio.ensure_future(alice.send("alice", "in time", confirm=False))
-        await asyncio.sleep(0.01)
+        with pytest.raises(TimedOut, match="was not there in time"):
+            await hasty.send("alice", "too early")
+        assert not waiting.done()
         wire.refusing = False
         await waiting
         assert (await alice.receive(5)).text == "in time"
@@ -490,13 +493,11 @@ async def test_what_was_sent_before_close_arrives(clients: Clients, relay: Relay
     where = relay.endpoints[0]
     async with clients:
         alice, bob = await clients("alice", where), await clients("bob", where)
-        for number in range(300):
-            await alice.send("bob", str(number), confirm=False)
+        collecting = asyncio.ensure_future(_collect(bob, 150))
+        for number in range(150):  # more than any buffer on the way holds
+            await alice.send("bob", f"{number:010000}", confirm=False)
         await alice.close()
-        texts: list[str] = []
-        while len(texts) < 300:
-            texts += [message.text for message in await bob.receive_many(5)]
-        assert texts == [str(number) for number in range(300)]
+        assert [int(text[-9:]) for text in await collecting] == list(range(150))
 
 
 async def test_close_when_the_relay_does_not_answer(
@@ -569,9 +570,7 @@ async def test_asking_while_messages_wait_unread(clients: Clients, tcp_relay: Re
         # the answer stands behind more messages than the queue holds
         assert await bob.ask("alice", "may I?") == b"yes"
         assert await bob.who() == ["alice", "bob"]
-        texts: list[str] = []
-        while len(texts) < 250:
-            texts += [message.text for message in await bob.receive_many(5)]
+        texts = await _collect(bob, 250)
         assert texts == [str(number) for number in range(250)]
 
 
@@ -587,9 +586,7 @@ async def test_waiting_behind_too_many_unread_messages_is_an_error_and_not_for_e
             await alice.send("bob", f"{number:01000}")
         with pytest.raises(UsageError, match="receive them"):
             await bob.ping()
-        texts: list[str] = []
-        while len(texts) < total:
-            texts += [message.text for message in await bob.receive_many(5)]
+        texts = await _collect(bob, total)
         assert [int(text) for text in texts] == list(range(total))
         assert await bob.ping() < 5
 
@@ -607,6 +604,13 @@ async def test_a_client_that_does_not_read_is_not_taken_for_dead(
         first = session.heard
         await eventually(lambda: session.heard > first + 0.1)
         assert bob.connected
+
+
+async def _collect(client: Client, count: int) -> list[str]:
+    texts: list[str] = []
+    while len(texts) < count:
+        texts += [message.text for message in await client.receive_many(5)]
+    return texts
 
 
 def _sessions(relay: RelayServer) -> list[Any]:
@@ -681,3 +685,14 @@ async def test_garbage_after_the_login_ends_it(clients: Clients, scripted: Any) 
             await alice.receive(5)
         with pytest.raises(FramingError):
             await alice.ping()
+
+
+async def test_a_replaced_client_does_not_come_back(clients: Clients, scripted: Any) -> None:
+    said = b"RELAY x :hi\nWELCOME alice session=s\nMSG bob alice :last\nBYE :replaced\n"
+    lost: list[object] = []
+    async with clients, scripted(said) as server:
+        alice = await clients("alice", server, on_disconnected=lost.append)
+        assert await alice.collect() == ["last"]
+        with pytest.raises(RelayClosed, match="replaced"):
+            await alice.receive(1)
+        assert len(lost) == 1
