@@ -217,9 +217,6 @@ class Process:
         return self.popen.communicate()[1]
 
 
-Start = "Callable[..., Process]"
-
-
 @pytest.fixture
 def start(tmp_path: Path, env: dict[str, str]) -> Iterator[Callable[..., Process]]:
     """Start ``hailer …`` with pipes, and be sure that it ends."""
@@ -251,7 +248,6 @@ class Terminal:
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_take_terminal,
             )
         finally:
             os.close(slave)
@@ -300,10 +296,6 @@ class Terminal:
         return bool(data)
 
 
-def _take_terminal() -> None:
-    ioctl(0, termios.TIOCSCTTY, 0)
-
-
 @pytest.fixture
 def terminal(tmp_path: Path, env: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
     """Start ``hailer …`` on a pseudo-terminal."""
@@ -317,9 +309,6 @@ def terminal(tmp_path: Path, env: dict[str, str]) -> Iterator[Callable[..., Term
     yield begin
     for one in terminals:
         one.close()
-
-
-Serve = "Callable[[Callable[[socket.socket], None]], int]"
 
 
 @pytest.fixture

@@ -73,7 +73,10 @@ def test_send_prints_one_answer(hailer: Run, serve: Serve) -> None:
 
 
 def test_send_without_an_answer_fails(hailer: Run, serve: Serve) -> None:
-    done = hailer("connect", f"localhost:{serve(lambda peer: peer.recv(10) and None)}", "--send", "hello")
+    def listen(peer: socket.socket) -> None:
+        peer.recv(10)
+
+    done = hailer("connect", f"localhost:{serve(listen)}", "--send", "hello")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"ended the connection without an answer" in done.stderr
     assert done.stderr.count(b"\n") == 1
@@ -347,7 +350,7 @@ def test_interrupt_at_the_prompt(terminal: Callable[..., Terminal], serve: Serve
 
 def test_server_ends_while_a_line_is_typed(terminal: Callable[..., Terminal], serve: Serve) -> None:
     go = threading.Event()
-    screen = terminal("connect", f"localhost:{serve(lambda peer: go.wait(20) and None)}")
+    screen = terminal("connect", f"localhost:{serve(hold(go))}")
     screen.wait_for(lambda screen: screen.current == ">")
     screen.type("not sent")
     screen.wait_for(lambda screen: screen.current == "> not sent")

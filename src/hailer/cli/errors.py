@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hailer.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, exit_code
-from hailer.cli.notes import warn
+from hailer.cli.notes import ReaderGone, warn
 from hailer.errors import HailerError, Refused
 from hailer.text import printable
 
@@ -32,8 +32,7 @@ def tell(error: BaseException) -> int:
         error = _first(error)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Sockets' errors are HailerErrors, so this is standard output: its reader has had enough.
+    if isinstance(error, ReaderGone):
         return BROKEN_PIPE
     if isinstance(error, click.ClickException):
         warn(_usage(error))

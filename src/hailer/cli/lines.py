@@ -47,28 +47,28 @@ async def read_chunks() -> AsyncIterator[bytes]:
     if sys.stdin is None:
         return
     descriptor = sys.stdin.fileno()
+    while True:
+        await _readable(descriptor)
+        chunk = os.read(descriptor, _READ)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until a read does not block."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     try:
         loop.add_reader(descriptor, ready.set)
-        waits = True
-    except (PermissionError, OSError):
-        waits = False  # a regular file or /dev/null, which never waits
+    except OSError:
+        await asyncio.sleep(0)  # a regular file or /dev/null, which cannot be waited for and need not be
+        return
     try:
-        while True:
-            if waits:
-                await ready.wait()
-                # The descriptor stays watched: what is left to read sets the event again.
-                ready.clear()
-            else:
-                await asyncio.sleep(0)
-            chunk = os.read(descriptor, _READ)
-            if not chunk:
-                return
-            yield chunk
+        await ready.wait()
     finally:
-        if waits:
-            loop.remove_reader(descriptor)
+        # Not watched between two reads: the loop would tell again of what has been read meanwhile.
+        loop.remove_reader(descriptor)
 
 
 async def read_lines(max_line: int) -> AsyncIterator[list[bytes]]:

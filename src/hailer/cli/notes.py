@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hailer.errors import HailerError
 
-__all__ = ["Notes", "OutputError", "warn"]
+__all__ = ["Notes", "OutputError", "ReaderGone", "output_error", "warn"]
 
 
 class OutputError(HailerError):
     """Standard output cannot be written to."""
+
+
+class ReaderGone(OutputError):
+    """Nobody reads standard output any more, as after ``| head -1``: the end, but nothing to tell."""
+
+
+def output_error(error: OSError) -> OutputError:
+    """Say what an error of writing to standard output means."""
+    if isinstance(error, BrokenPipeError):
+        return ReaderGone("nobody reads the output any more")
+    why = os.strerror(error.errno or 0).lower()
+    return OutputError(f"standard output cannot be written ({why}): send it elsewhere")
 
 
 def warn(text: str, *, prefix: str = "hailer: ") -> None:

@@ -9,7 +9,7 @@ import os
 import select
 import stat
 
-from hailer.cli.notes import OutputError
+from hailer.cli.notes import output_error
 from hailer.text import printable
 
 __all__ = ["Output", "as_field", "on_terminal", "one_line"]
@@ -39,7 +39,7 @@ class Output:
         """Write all of these bytes, now.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            ReaderGone: nobody reads any more.
             OutputError: it cannot be written, such as on a full disk.
         """
         try:
@@ -49,11 +49,8 @@ class Output:
                     if self._may_wait:
                         await self._room()
                     view = view[os.write(self._fd, view[:_PIECE] if self._may_wait else view) :]
-        except BrokenPipeError:
-            raise
         except OSError as error:
-            why = os.strerror(error.errno or 0).lower()
-            raise OutputError(f"standard output cannot be written ({why}): send it elsewhere") from error
+            raise output_error(error) from error
 
     async def line(self, text: str) -> None:
         """Write one line of text."""

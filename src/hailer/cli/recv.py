@@ -74,8 +74,7 @@ def command(
         async with logged_in(options, notes, reconnect=follow, **tell.callbacks) as client:
             for room in rooms:
                 await client.join(as_room(room))
-            if options.name is None:
-                notes.note(f"receiving as {client.name}")
+            (notes.note if options.name is None else notes.detail)(f"receiving as {client.name}")
             while left is None or left > 0:
                 try:
                     messages = await client.receive_many(None if follow else options.silence)

@@ -15,7 +15,7 @@ import click
 
 from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
-from hailer.cli.notes import OutputError, warn
+from hailer.cli.notes import output_error, warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
@@ -165,12 +165,8 @@ def _announce(endpoints: Sequence[Endpoint]) -> None:
     try:
         for endpoint in endpoints:
             print(f"listening on {endpoint}", flush=True)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise OutputError(
-            f"standard output cannot be written ({error.strerror}): send it elsewhere"
-        ) from error
+        raise output_error(error) from error
 
 
 def _hint(wanted: Endpoint, bound: Endpoint) -> str:

@@ -76,11 +76,12 @@ def read_settings(command: click.Command) -> dict[str, object]:
         raise UsageError(f"{path} cannot be read ({error}): correct it or move it away") from error
     options = {param.name: param for param in command.params if param.envvar and param.name}
     values: dict[str, object] = {}
-    _tell_unknown(path, "", tables, ("client", *VERBS))
+    for key in [key for key, value in tables.items() if not isinstance(value, dict)]:
+        warn(f"{path}: {key} stands in no table and was passed over: put it under [client]")
+        del tables[key]
+    _tell_unknown(path, "table ", tables, ("client", *VERBS))
     for name, known in (("client", CLIENT_SETTINGS), (command.name or "", tuple(options))):
         table = tables.get(name, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name} is a table of settings: write [{name}] above them")
         _tell_unknown(path, f"[{name}] ", table, known)
         for key, value in table.items():
             param = options.get(_plain(key))

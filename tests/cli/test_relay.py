@@ -1,0 +1,103 @@
+"""hailer relay: what it prints, refuses and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hailer.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Process, Run, Terminal
+
+
+def dial(endpoint: str) -> socket.socket:
+    """Connect to what it printed."""
+    parsed = Endpoint.parse(endpoint)
+    assert isinstance(parsed.port, int)
+    return socket.create_connection((parsed.host, parsed.port), 10)
+
+
+def first_line(process: Process) -> str:
+    """The endpoint that it prints first."""
+    line = process.read_until(b"\n").splitlines()[0].decode()
+    assert line.startswith("listening on ")
+    return line.removeprefix("listening on ")
+
+
+@pytest.mark.parametrize("model", ["asyncio", "thread"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_says_where_it_listens_and_ends_politely(
+    start: Callable[..., Process], model: str, number: int, code: int
+) -> None:
+    process = start("relay", "--listen", "tcp4://127.0.0.1:0", "--model", model)
+    with dial(first_line(process)) as client, client.makefile("rwb") as file:
+        assert file.readline().startswith(b"RELAY ")
+        file.write(b"HELLO ann\n")
+        file.flush()
+        assert file.readline().startswith(b"WELCOME ann ")
+        process.signal(number)
+        assert file.readline() == b"BYE :the relay is shutting down\n"
+        assert file.readline() == b""
+    ended, out, err = process.end()
+    assert (ended, out.count(b"\n"), err) == (code, 1, b"")
+
+
+def test_every_listener_is_named(start: Callable[..., Process], tmp_path: Path) -> None:
+    path = tmp_path / "relay.sock"
+    process = start("relay", "--listen", "tcp4://127.0.0.1:0", "--listen", f"unix:{path}")
+    out = process.read_until(b"relay.sock\n").decode().splitlines()
+    assert out[0].startswith("listening on tcp4://127.0.0.1:")
+    assert not out[0].endswith(":0")
+    assert out[1] == f"listening on unix:{path}"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.settimeout(10)
+        assert client.recv(6) == b"RELAY "
+
+
+def test_limits_are_options_and_variables(start: Callable[..., Process]) -> None:
+    process = start("relay", "--listen", "tcp4://127.0.0.1:0", "--rooms", "1", HAILER_PAYLOAD="5")
+    with dial(first_line(process)) as client, client.makefile("rwb") as file:
+        file.write(b"HELLO ann\nJOIN #a\nJOIN #b\nSEND #a 6\n")
+        file.flush()
+        said = [file.readline() for _ in range(5)]
+        assert said[3].startswith(b"FAIL too-many JOIN ")
+        assert said[4].startswith(b"FAIL too-long ")
+
+
+def test_hint_for_a_person(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("relay", "--listen", "tcp4://127.0.0.1:0")
+    screen.shows("in Python:")
+    text = "\n".join(screen.screen.lines)
+    assert "telnet 127.0.0.1 " in text
+    assert "hailer chat ann --relay tcp4://127.0.0.1:" in text
+    screen.popen.send_signal(signal.SIGTERM)
+    assert screen.end() == 0
+
+
+def test_quiet_gives_no_hint(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("relay", "--listen", "tcp4://127.0.0.1:0", "-q")
+    screen.shows("listening on")
+    screen.popen.send_signal(signal.SIGTERM)
+    assert screen.end() == 0
+    assert not any("telnet" in line for line in screen.screen.lines)
+
+
+def test_address_in_use(hailer: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = hailer("relay", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"is in use" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_insecure_allows_other_addresses(start: Callable[..., Process]) -> None:
+    process = start("relay", "--listen", "tcp4://*:0", "--insecure")
+    assert first_line(process).startswith("tcp4://")
