@@ -173,6 +173,36 @@ class TestRecv:
         assert (done.returncode, done.stdout) == (28, b"")
         assert b"no message came for 0.2 seconds" in done.stderr
 
+    @pytest.mark.parametrize(
+        ("verb", "out"),
+        [(["recv", "--name", "ann", "--count", "1"], "err"), (["chat", "ann"], "out")],
+    )
+    def test_losses_are_told(
+        self, start: Callable[..., Process], serve: Serve, verb: list[str], out: str
+    ) -> None:
+        def handle(peer: socket.socket) -> None:
+            with peer.makefile("rwb") as file:
+                file.write(b"RELAY test :hello\n")
+                file.flush()
+                assert file.readline().startswith(b"HELLO ann ")
+                file.write(b"WELCOME ann session=s stored=0 relay=test\n")
+                file.write(b"GAP 3 #lobby :since 2026-11-21T09:00:00Z\n")
+                file.flush()
+                for line in file:
+                    if line.startswith(b"PING "):
+                        file.write(b"PONG " + line[5:])
+                        file.flush()
+                    elif line.startswith(b"QUIT"):
+                        file.write(b"BYE :bye\n")
+                        return
+
+        process = start(*verb, "--relay", f"127.0.0.1:{serve(handle)}")
+        process.read_until(
+            b"3 messages of #lobby were lost since 2026-11-21T09:00:00Z: they came faster", out
+        )
+        process.signal(signal.SIGINT)
+        assert process.end()[0] == 130
+
     def test_name_taken(self, hailer: Run, connect: Connect, relay: str) -> None:
         connect(Endpoint.parse(relay), "ann")
         done = hailer("recv", "--relay", relay, "--name", "ann")
