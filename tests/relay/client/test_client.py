@@ -312,7 +312,7 @@ async def test_it_comes_back_after_a_reset(
         await alice.join("#attic")
         await alice.leave("#attic")
         await bob.join("#lobby")
-        await alice.watch("carl")
+        await alice.watch("carl", "dora")
         assert told == ["up"]
         wire.abort()
         await eventually(lambda: len(told) == 3)
@@ -481,6 +481,33 @@ async def test_close_ends_everything_that_waits(clients: Clients, relay: RelaySe
             await alice.connect()
         # The name is free at once, for close waits for the relay's word.
         await clients("alice", where)
+
+
+async def test_what_was_not_received_is_forgotten_by_close(clients: Clients, relay: RelayServer) -> None:
+    async with clients:
+        alice = await clients("alice", relay.endpoints[0])
+        for number in range(3):
+            await alice.send("alice", str(number))
+        assert (await alice.receive(5)).text == "0"
+        await alice.close()
+        with pytest.raises(ConnectionClosed):
+            await alice.receive(1)
+        assert await alice.collect() == []
+
+
+async def test_close_while_it_connects(
+    clients: Clients, tcp_relay: RelayServer, wired: Any, eventually: Callable[..., Any]
+) -> None:
+    async with clients, wired(tcp_relay.endpoints[0]) as wire:
+        wire.stall()
+        alice = clients.make("alice", wire.endpoint)
+        connecting = asyncio.ensure_future(alice.connect())
+        await eventually(lambda: wire.connections)
+        await alice.close()
+        wire.flow()
+        with pytest.raises(ConnectionClosed):
+            await connecting
+        assert not alice.connected
 
 
 async def test_close_before_connect(clients: Clients) -> None:
