@@ -103,6 +103,17 @@ def start(where: Endpoint, start_on: Callable[..., RelayServer]) -> Start:
 
 
 @pytest.fixture
+def start_one(model: str, tmp_path: Path, start_on: Callable[..., RelayServer]) -> Start:
+    """Starts a relay under each model, on one kind of socket, for what takes its time."""
+    endpoint = Endpoint.parse("tcp4://127.0.0.1:0" if model != "stock" else f"unix:{tmp_path}/relay.sock")
+
+    def start_there(**limits: float) -> RelayServer:
+        return start_on(endpoint, **limits)
+
+    return start_there
+
+
+@pytest.fixture
 def start_tcp(tcp: Endpoint, start_on: Callable[..., RelayServer]) -> Start:
     """Starts a relay under each model, on TCP only."""
 
@@ -170,12 +181,14 @@ _SCRIPT = """
     from hailer.endpoint import Endpoint
     from hailer.relay.app import RelayServer, Settings
     from hailer.relay.core.limits import Limits
+    from hailer.relay.core import relay as core
     from hailer.relay.edge import base
 
-    model, loop, endpoint, drain, descriptors, spare, limits = sys.argv[1:]
+    model, loop, endpoint, drain, descriptors, spare, scan, limits = sys.argv[1:]
     if int(descriptors):
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
     base._SPARE_DESCRIPTORS = int(spare)
+    core._SCAN = float(scan)
     logging.basicConfig(level=logging.WARNING)
     relay = RelayServer(
         Settings(
@@ -197,7 +210,14 @@ class StartProcess(Protocol):
     """The type of the fixture `start_process`."""
 
     def __call__(
-        self, model: str, *, drain: float = 2.0, descriptors: int = 0, spare: int = 32, **limits: float
+        self,
+        model: str,
+        *,
+        drain: float = 2.0,
+        descriptors: int = 0,
+        spare: int = 32,
+        scan: float = 1.0,
+        **limits: float,
     ) -> RelayProcess: ...
 
 
@@ -207,7 +227,13 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
     with contextlib.ExitStack() as stack:
 
         def start(
-            model: str, *, drain: float = 2.0, descriptors: int = 0, spare: int = 32, **limits: float
+            model: str,
+            *,
+            drain: float = 2.0,
+            descriptors: int = 0,
+            spare: int = 32,
+            scan: float = 1.0,
+            **limits: float,
         ) -> RelayProcess:
             kind, loop = MODELS[model]
             arguments = (
@@ -217,6 +243,7 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
                 str(drain),
                 str(descriptors),
                 str(spare),
+                str(scan),
                 repr(limits),
             )
             log = tmp_path / f"log-{time.monotonic_ns()}"

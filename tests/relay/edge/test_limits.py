@@ -46,8 +46,8 @@ def test_too_few_descriptors(model: str, start_process: StartProcess, connect: C
     old = [connect(relay.endpoint, f"old{number}") for number in range(10)]
     new = [connect(relay.endpoint) for _ in range(500)]
     used = relay.cpu()
-    assert worst_round_trip(old[0], 1.0) < 0.05
-    assert relay.cpu() - used < 0.5, "it is busy with not accepting"
+    assert worst_round_trip(old[0], 0.5) < 0.05
+    assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     assert len(greeted(new[:100], 0.1)) == 22  # of 32 for connections
     lines = relay.log_lines
     assert 1 <= len(lines) <= 6, lines
@@ -75,13 +75,13 @@ def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect:
     assert relay.descriptors() == 36
     used = relay.cpu()
     first[0].hello("old")
-    assert worst_round_trip(first[0], 0.5) < 0.05
+    assert worst_round_trip(first[0], 0.3) < 0.05
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     for wire in first[1:]:
         wire.close()
     rest = [wire for wire in wires if wire not in first]
     assert len(greeted(rest, 1.0, most=len(first) - 1)) == len(first) - 1
-    assert worst_round_trip(first[0], 0.5) < 0.05
+    assert worst_round_trip(first[0], 0.3) < 0.05
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     assert 2 <= len(relay.log_lines) <= 5
     assert "accept: Too many open files" in relay.log_lines[1]
@@ -119,14 +119,13 @@ def test_the_limit_for_each_source(
     first.send("QUIT")
     first.rest()
     first.close()
-    again = connect(where)
-    while (line := again.raw_line()).startswith(b"BYE"):  # the relay has yet to see that the first one ended
-        again = connect(where)
+    while (line := (again := connect(where)).raw_line()).startswith(b"BYE"):
+        again.close()  # the relay has yet to see that the first one ended
     assert line.startswith(b"RELAY ")
 
 
-def test_the_time_to_log_in(start: Start, connect: Connect, quick_clocks: None) -> None:
-    where = start(login_seconds=0.3).endpoints[0]
+def test_the_time_to_log_in(start_one: Start, connect: Connect, quick_clocks: None) -> None:
+    where = start_one(login_seconds=0.3).endpoints[0]
     honest = connect(where, "honest")
     began = time.monotonic()
     silent, talking = connect(where), connect(where)
@@ -139,11 +138,12 @@ def test_the_time_to_log_in(start: Start, connect: Connect, quick_clocks: None) 
     assert honest.sync() == []
 
 
-def test_silence_is_asked_after_and_then_cut(start: Start, connect: Connect, quick_clocks: None) -> None:
-    where = start(idle_seconds=0.3).endpoints[0]
+def test_silence_is_asked_after_and_then_cut(start_one: Start, connect: Connect, quick_clocks: None) -> None:
+    where = start_one(idle_seconds=0.3).endpoints[0]
+    began = time.monotonic()
     alice, silent = connect(where, "alice"), connect(where, "silent")
     alice.send("WATCH silent")
-    began = time.monotonic()
+    assert alice.sync() == []
     alive = 0
     while not (line := alice.line()).startswith("OFFLINE"):
         assert line == "PING relay"
@@ -156,8 +156,8 @@ def test_silence_is_asked_after_and_then_cut(start: Start, connect: Connect, qui
 
 
 @pytest.mark.parametrize("part", [b"SEND honest :x", b"SEND honest 100\nxy"])
-def test_the_time_for_one_line(start: Start, connect: Connect, quick_clocks: None, part: bytes) -> None:
-    where = start(line_seconds=0.3).endpoints[0]
+def test_the_time_for_one_line(start_one: Start, connect: Connect, quick_clocks: None, part: bytes) -> None:
+    where = start_one(line_seconds=0.3).endpoints[0]
     honest, dripping = connect(where, "honest"), connect(where, "dripping")
     dripping.send(part)
     began = time.monotonic()
@@ -177,11 +177,11 @@ def test_five_hundred_peers_drip(
     model: str, start_process: StartProcess, connect: Connect, wait_for: Callable[..., None]
 ) -> None:
     """Half of them before login, half in a line; all are cut at the deadline, honest logins stay quick."""
-    relay = start_process(model, login_seconds=1.0, line_seconds=1.0)
+    relay = start_process(model, scan=0.1, login_seconds=1.0, line_seconds=1.0)
     wires = [connect(relay.endpoint, f"d{number}" if number % 2 else "") for number in range(500)]
     cut: set[Wire] = set()
     began = last_cut = time.monotonic()
-    slowest, logins = 0.0, 0
+    logins: list[float] = []
     with selectors.DefaultSelector() as selector:
         for wire in wires:
             selector.register(wire.sock, selectors.EVENT_READ, wire)
@@ -198,13 +198,12 @@ def test_five_hundred_peers_drip(
                     last_cut = time.monotonic()
                     selector.unregister(key.fileobj)
             asked = time.monotonic()
-            honest = connect(relay.endpoint, f"honest{logins}")
-            slowest = max(slowest, time.monotonic() - asked)
+            honest = connect(relay.endpoint, f"honest{len(logins)}")
+            logins.append(time.monotonic() - asked)
             honest.close()
-            logins += 1
-    assert last_cut - began < 1.0 + 1.0 + 0.5  # and a second at most until the clocks are looked at
-    assert slowest < 0.2
-    assert logins > 5
+    assert last_cut - began < 1.0 + 0.1 + 0.5
+    assert len(logins) > 5
+    assert sorted(logins)[len(logins) * 9 // 10] < 0.2
     for wire in wires:
         wire.close()
     survivor = connect(relay.endpoint, "survivor")

@@ -63,6 +63,7 @@ def test_who_and_watch(start: Start, connect: Connect) -> None:
     where = start().endpoints[0]
     alice = connect(where, "alice")
     alice.send("WATCH")
+    assert alice.sync() == []
     bob = connect(where, "bob")
     assert alice.line() == "ONLINE bob"
     bob.send("JOIN #den\nWHO #den\nWHO")
