@@ -180,7 +180,7 @@ class Driver:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, with a tick at each deadline on the way."""
-        until = self.now + seconds
+        until, ticks = self.now + seconds, 0
         while True:
             due = max(self.relay.deadline, self.now)
             if due > until:
@@ -188,11 +188,9 @@ class Driver:
             self.now = due
             self.relay.tick(self.now)
             self.settle()
-            assert self.relay.deadline > self.now or not self.relay.outboxes.condemned
-            if self.relay.deadline <= self.now:  # once more at most
-                self.relay.tick(self.now)
-                self.settle()
-                assert self.relay.deadline > self.now, "a tick that leaves its deadline in the past"
+            # what it releases can fill others at once, but that must come to an end
+            ticks = 0 if self.relay.deadline > self.now else ticks + 1
+            assert ticks < 10, "ticks that leave the deadline in the past"
         self.now = until
 
     def take(self, peer: Peer, size: int | None) -> None:
@@ -235,8 +233,7 @@ class Driver:
             for peer in self._all(relay.dirty):
                 if peer.chunks and not peer.gone:
                     self._write(peer)
-            for peer in self._all(relay.held):
-                assert not peer.gone, "a session that is gone is held"
+            relay.held.clear()  # `send` and `receive` look at `holders`
             for peer in self._all(relay.released):
                 if not peer.gone and not peer.holders and peer.backlog:
                     relay.receive(peer, b"", self.now)

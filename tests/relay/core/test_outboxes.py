@@ -303,7 +303,7 @@ def test_a_held_sender_that_goes_is_forgotten(slow: Driver) -> None:
 
 
 def test_whoever_goes_does_not_wait(slow: Driver) -> None:
-    """The events of its leaving can fill an outbox; the driver sees to it that who is gone is not held."""
+    """The events of its leaving can fill an outbox, for which it is not held any more."""
     alice, carol = slow.login("alice", rooms="#r"), slow.login("carol", rooms="#r")
     bob = slow.login("bob", rooms="#r")
     for leaver in (alice, carol):
