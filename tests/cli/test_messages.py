@@ -182,7 +182,7 @@ class TestRecv:
         self, start: Callable[..., Process], serve: Serve, verb: list[str], out: str
     ) -> None:
         def handle(peer: socket.socket) -> None:
-            # It is interrupted once it has told, which may be before it has said what it says after the login.
+            # The command is interrupted once it has told, perhaps before its login is complete.
             with suppress(ConnectionError), peer.makefile("rwb") as file:
                 file.write(b"RELAY test :hello\n")
                 file.flush()
