@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hailer.net.oserrors import map_os_error
 from hailer.relay.edge.base import Edge, Link, log
-from hailer.runtime.blocking_server import Flag
+from hailer.runtime.flag import Flag
 from hailer.runtime.model import ACCEPT_PAUSE
 
 if TYPE_CHECKING:
