@@ -212,7 +212,11 @@ class Wire:
             far, near = await asyncio.open_connection(self._target.host, cast("int", self._target.port))
             self._writers.add(near)
             await asyncio.gather(self._carry(reader, near), self._carry(far, writer))
-        except (OSError, asyncio.CancelledError):
+        except (
+            OSError,
+            RuntimeError,
+            asyncio.CancelledError,
+        ):  # uvloop's word for a closed one is RuntimeError
             pass
         finally:
             writer.transport.abort()

@@ -379,6 +379,46 @@ async def test_what_was_in_flight_is_unknown_and_not_sent_again(
         await alice.drain()
 
 
+async def test_a_storm_of_resets_doubles_nothing_and_loses_nothing_that_was_confirmed(
+    clients: Clients, tcp_relay: RelayServer, wired: Any, eventually: Callable[..., Any]
+) -> None:
+    senders, each, resets = 10, 60, 5
+    taken: set[str] = set()
+    unknown: set[str] = set()
+    async with clients, wired(tcp_relay.endpoints[0]) as wire:
+        alice = await clients("alice", wire.endpoint, retry_delay=0.001)
+        bob = await clients("bob", tcp_relay.endpoints[0])
+
+        async def collect() -> list[str]:
+            texts = []
+            while (text := (await bob.receive(10)).text) != "end":
+                texts.append(text)
+            return texts
+
+        async def send(sender: int) -> None:
+            for number in range(each):
+                text = f"{sender}.{number}"
+                try:
+                    await alice.send("bob", text)
+                    taken.add(text)
+                except ConnectionLost:
+                    unknown.add(text)
+
+        async def break_it() -> None:
+            for turn in range(1, resets + 1):
+                await eventually(lambda: len(taken) >= turn * senders * each // (resets + 2))  # noqa: B023
+                wire.abort()
+
+        collecting = asyncio.ensure_future(collect())
+        await asyncio.gather(break_it(), *map(send, range(senders)))
+        await alice.send("bob", "end")
+        texts = await collecting
+    assert len(taken) + len(unknown) == senders * each
+    assert len(texts) == len(set(texts))
+    assert taken <= set(texts) <= taken | unknown
+    assert len(unknown) <= resets * senders  # those in flight, no more
+
+
 async def test_methods_wait_for_the_connection_to_come_back(
     clients: Clients, tcp_relay: RelayServer, wired: Any, eventually: Callable[..., Any]
 ) -> None:

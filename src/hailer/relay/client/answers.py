@@ -7,10 +7,8 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hailer.errors import ConnectionEnded
 from hailer.relay.client import commands
 from hailer.relay.client.events import Asked
 
@@ -77,9 +75,8 @@ class Answerer:
         while True:
             if not link.ended.done():  # else the relay has told the asker that we are gone
                 line = _line(question, await self._answer(question))
-                with suppress(ConnectionEnded):
-                    await link.room()
-                    link.say(line)
+                await link.room()
+                link.say(line)
             if not self._waiting:
                 return
             question, link = self._waiting.popleft()

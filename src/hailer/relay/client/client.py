@@ -286,7 +286,6 @@ class RelayClient:
         if link is None or not link.has_room:
             async with self._in_time("SEND"):
                 link = await self._keeper.ready()
-                await link.room()
         link.post(line)
 
     async def drain(self) -> None:

@@ -110,21 +110,27 @@ class Keeper:
         return link
 
     async def ready(self) -> Link:
-        """Give the link, once there is one.
+        """Give the link, once there is one with room for more.
 
         Raises:
             HailerError: there will be none any more.
             UsageError: the client never connected.
         """
-        while self.link is None:
+        while True:
+            link = self.link
+            if link is not None and not link.ended.done():
+                if link.has_room:
+                    return link
+                await link.room()
+                continue
             if self.error is not None:
                 raise self.error.with_traceback(None)
             if self._task is None:
                 raise UsageError(
                     "this client is not connected: use it with (async) with, or connect() it first"
                 )
+            self._changed.clear()
             await self._changed.wait()
-        return self.link
 
     async def _login(self) -> Link:
         """Connect, log in, and be where the client was before."""
@@ -168,7 +174,6 @@ class Keeper:
         while True:
             error = await asyncio.shield(link.ended)
             self.link = None
-            self._changed.clear()
             if link.unconfirmed and self.unknown is None:
                 self.unknown = ConnectionLost(
                     f"the connection was lost ({error}) and what was sent without confirmation shortly before"

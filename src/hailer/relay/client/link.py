@@ -135,7 +135,7 @@ class Link:
 
     @property
     def has_room(self) -> bool:
-        """Whether `post` may be called without waiting for `room`."""
+        """Whether something may be sent without waiting for `room`."""
         return self._out_size < WRITE_HIGH and not self.ended.done()
 
     @property
@@ -158,7 +158,7 @@ class Link:
         return await self._welcome
 
     async def call(self, line: bytes, verb: str) -> list[str]:
-        """Send a command and wait until the relay has done it.
+        """Send a command and wait until the relay has done it; `room` is to be waited for first.
 
         Args:
             line: the command; empty to wait only for all that was sent before.
@@ -171,7 +171,6 @@ class Link:
             Refused: it was not done, and why.
             ConnectionLost: the connection is over, and it is unknown whether it was done.
         """
-        await self.room()
         exchange = _Exchange(verb, answer=asyncio.get_running_loop().create_future())
         self._fence(exchange, line)
         self._stir.set()
@@ -179,13 +178,12 @@ class Link:
         return await exchange.answer
 
     async def ask(self, to: str, payload: bytes) -> bytes:
-        """Ask and wait for the answer.
+        """Ask and wait for the answer; `room` is to be waited for first.
 
         Raises:
             Refused: there will be none, and why.
             ConnectionLost: the connection is over.
         """
-        await self.room()
         self._count += 1
         number = str(self._count)
         self.say(commands.ask(number, to, payload))
@@ -215,16 +213,8 @@ class Link:
             self.say(line)
 
     async def room(self) -> None:
-        """Wait until the relay has read enough of what was sent: back-pressure.
-
-        Raises:
-            ConnectionLost: the connection is over; nothing was sent.
-        """
-        while not self.has_room:
-            if self.ended.done():
-                raise ConnectionLost(
-                    "the connection to the relay was lost before anything was sent: try again"
-                )
+        """Wait until the relay has read enough of what was sent: back-pressure; or until the end."""
+        while not (self.has_room or self.ended.done()):
             self._room.clear()
             self._wait_for_room += 1
             self._stir.set()
