@@ -34,6 +34,7 @@ LIMITS: Final = {
     "login_seconds": ("SECONDS", "Time to say HELLO."),
     "line_seconds": ("SECONDS", "Time for one whole line or payload."),
     "idle_seconds": ("SECONDS", "Silence before a PING; after as much again a peer is cut."),
+    "ended_seconds": ("SECONDS", "How long a peer that has ended its input waits for answers."),
     "payload": ("BYTES", "The longest counted payload."),
     "rooms": ("N", "Rooms that one client is in at once."),
     "watches": ("N", "Names that one client watches."),

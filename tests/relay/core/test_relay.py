@@ -98,7 +98,8 @@ def test_the_time_that_the_relay_does_not_read_is_not_the_peers(make_relay: type
     assert bob.taken.endswith(b":part\n")
 
 
-def test_silence_is_asked_and_then_cut(relay: Driver) -> None:
+def test_silence_is_asked_and_then_cut(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(idle_seconds=60))
     alice, bob = relay.login("alice"), relay.login("bob")
     relay.pass_time(59)
     assert relay.lines(alice) == []

@@ -15,6 +15,7 @@ class Limits:
         login_seconds: time from connecting to a successful HELLO.
         line_seconds: time for one whole line or payload, however it drips.
         idle_seconds: silence after which the relay says PING, and as long again until it cuts.
+        ended_seconds: how long a peer that has half-closed waits for the answers to its open questions.
         payload: bytes of one counted payload.
         rooms: rooms that one session is in at once.
         watches: names that one session watches.
@@ -30,7 +31,8 @@ class Limits:
     per_source: int = 100
     login_seconds: float = 30.0
     line_seconds: float = 30.0
-    idle_seconds: float = 60.0
+    idle_seconds: float = 300.0
+    ended_seconds: float = 60.0
     payload: int = 1 << 20
     rooms: int = 100
     watches: int = 1000

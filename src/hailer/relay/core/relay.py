@@ -301,7 +301,7 @@ class Relay:
                 commands.run(self, session, words, text)
             elif (count := commands.counted(words)) is None:
                 commands.run(self, session, words, None)
-            elif count > self.limits.payload:
+            elif count > (self.limits.payload if session.online else MAX_LINE):
                 self._too_long(session, b"PAYLOAD", b"a payload may have %d bytes" % self.limits.payload)
             elif not count:
                 commands.run(self, session, words[:-1], b"")
@@ -374,6 +374,8 @@ class Relay:
             return  # it is we who do not read it
         elif (session.input or session.payload) and now - session.input_since >= limits.line_seconds:
             why = b"a line or payload took longer than %g seconds" % limits.line_seconds
+        elif session.ended and now - session.heard >= limits.ended_seconds:
+            why = b"no answer came within %g seconds" % limits.ended_seconds
         elif now - session.heard >= limits.idle_seconds * 2:
             why = b"nothing was heard of you for %g seconds" % (limits.idle_seconds * 2)
         else:

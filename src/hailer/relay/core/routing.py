@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from hailer.relay.core.rooms import Room
     from hailer.relay.core.session import Session
 
-_MOST_ROUTES = 20_000
-"""Routes that one session keeps: about 10 MiB at most, and enough for a sender to everybody."""
+_MOST_ROUTES = 5000
+"""Routes that one session keeps: some 3 MiB with the longest names."""
 
 _COLON = repeat(b":")
 
