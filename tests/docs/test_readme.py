@@ -1,0 +1,78 @@
+"""The README's three terminals: its telnet lines, its chat and its Python program, in one room."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.test_pages import BLOCK, Relay, environment, on_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = Path(__file__).parents[2] / "README.md"
+SAID_BY_THE_RELAY = ("RELAY ", "WELCOME ", "JOINED ", "MSG ")
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """A relay as ``make run`` starts it, on another port."""
+    relay = Relay()
+    yield relay
+    relay.stop()
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of a language."""
+    text = README.read_text(encoding="utf-8")
+    return [block[2] for block in BLOCK.finditer(text) if block[1] == language]
+
+
+def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
+    telnet = next(block for block in blocks("console") if block.startswith("$ telnet")).splitlines()
+    [program] = blocks("python")
+    assert len(program.strip().splitlines()) <= 12
+    (tmp_path / "echo.py").write_text(on_port(program, relay), encoding="utf-8")
+    settings = environment(relay)
+    command = [sys.executable, "-m", "hailer", "chat", "ben"]
+    joined = 0
+    with (
+        socket.create_connection(("127.0.0.1", int(relay.port)), timeout=20) as ann,
+        ann.makefile("rb") as heard,
+    ):
+        started: list[subprocess.Popen[str]] = []
+
+        def start(*words: str) -> subprocess.Popen[str]:
+            pipe = subprocess.PIPE
+            started.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=settings))
+            return started[-1]
+
+        try:
+            for line in telnet[1:]:
+                if not line.startswith(SAID_BY_THE_RELAY):
+                    ann.sendall(line.encode() + b"\r\n")
+                    continue
+                if line.startswith("JOINED"):
+                    joined += 1
+                    if joined == 2:
+                        ben = start(*command)
+                    elif joined == 3:
+                        start(sys.executable, str(tmp_path / "echo.py"))
+                if line.startswith("MSG ben"):
+                    assert ben.stdin is not None
+                    ben.stdin.write(line.partition(" :")[2] + "\n")
+                    ben.stdin.flush()
+                said = heard.readline().decode().rstrip("\r\n")
+                pattern = re.sub(r"session=\S+", "session=S", re.sub(r"hailer/\S+", "hailer/V", line))
+                actual = re.sub(r"session=\S+", "session=S", re.sub(r"hailer/\S+", "hailer/V", said))
+                assert actual == pattern
+        finally:
+            for process in started:
+                process.terminate()
+                process.communicate(timeout=20)
