@@ -69,6 +69,7 @@ class BlockingModel(ABC):
             for flag in flags:
                 stack.callback(flag.close)
             self._changed, self._alarm, self._abort = flags
+            stack.enter_context(self._changed.set_by_signals())
             watchdog = threading.Thread(target=self._watch, name="hailer-watchdog", daemon=True)
             watchdog.start()
             stack.callback(self._dismiss, watchdog)

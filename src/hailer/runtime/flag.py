@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import select
+import signal
 import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Flag"]
 
@@ -43,6 +50,22 @@ class Flag:
         poll = select.poll()
         poll.register(self, select.POLLIN)
         return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+
+    @contextmanager
+    def set_by_signals(self) -> Iterator[None]:
+        """Let each signal that has a handler set it, as long as this lasts; nothing outside the main thread.
+
+        A handler runs only when the main thread is back from the system, and a signal that comes just before
+        a call that waits, or that the system gives to another thread, does not end that call.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def close(self) -> None:
         """Release the descriptors."""

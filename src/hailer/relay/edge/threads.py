@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from hailer.net.oserrors import map_os_error
@@ -45,7 +46,13 @@ class ThreadEdge(Edge):
 
     def serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
         """See `Edge.serve`."""
-        self._changed, self._alarm = Flag(), Flag()
+        changed, alarm = self._changed, self._alarm = Flag(), Flag()
+        with closing(changed), closing(alarm), changed.set_by_signals():
+            self._serve(listeners, ready, drain)
+
+    def _serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
+        assert self._changed is not None
+        assert self._alarm is not None
         keeper = threading.Thread(target=self._keep, name="hailer-keeper", daemon=True)
         try:
             self._selector.register(self._alarm, selectors.EVENT_READ)
@@ -76,8 +83,6 @@ class ThreadEdge(Edge):
             self._alarm.set()
             keeper.join()
             self._selector.close()
-            self._alarm.close()
-            self._changed.close()
 
     def stop(self) -> None:
         """See `Edge.stop`."""
