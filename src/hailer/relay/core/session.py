@@ -48,6 +48,7 @@ class Session:
         careful: output for it needs more than being appended and written: it is blocked, full or closing, or
             wants CRLF.
         holders: how many receivers this session's reading waits for; it is read only at 0.
+        scatters: its last lines went to many names.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
         ended: the peer has half-closed: no more input will come.
@@ -84,6 +85,7 @@ class Session:
         "reason",
         "rooms",
         "routes",
+        "scatters",
         "since",
         "stalled_since",
         "waiters",
@@ -108,6 +110,7 @@ class Session:
         self.backlog = False
         self.payload: tuple[list[bytes], int] | None = None
         self.routes: dict[bytes, Route] = {}
+        self.scatters = False
         # output
         self.chunks: list[Chunk] = []
         self.waiting = 0
