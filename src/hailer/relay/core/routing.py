@@ -24,7 +24,7 @@ _MOST_ROUTES = 5000
 
 _COLON = repeat(b":")
 
-_LONG = 4096
+_LONG = 2048
 """Bytes of a line from which lines are taken one by one: searching the text of all costs more."""
 
 _MANY = 16
