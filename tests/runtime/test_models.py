@@ -481,8 +481,8 @@ def test_a_thousand_connections_leave_nothing_behind(cell: Cell) -> None:
                 assert read_all(client) == b"hello\n"
             most_threads = max(most_threads, threading.active_count())
             cell.close()
+            until(lambda: server.counters.active == 0)  # so that the next batch finds its threads idle
             if batch == 0:  # selectors and the like have been opened now
-                until(lambda: server.counters.active == 0)
                 served = descriptors()
         until(lambda: server.counters.active == 0)
         assert server.counters.accepted == 1000
