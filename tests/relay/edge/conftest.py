@@ -44,7 +44,23 @@ def limits_of(values: dict[str, float]) -> Limits:
     return Limits(**values)  # type: ignore[arg-type]  # whole numbers where they belong: the tests write them so
 
 
-@pytest.fixture(params=list(MODELS))
+LONG = os.environ.get("HAILER_LONG") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of this suite."""
+    config.addinivalue_line("markers", "heavy: takes its time; under one event loop only, but in long runs")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test under each model; what is heavy under one event loop only, but in long runs."""
+    if "model" in metafunc.fixturenames:
+        heavy = metafunc.definition.get_closest_marker("heavy") is not None
+        names = [name for name in MODELS if LONG or not heavy or name != "stock"]
+        metafunc.parametrize("model", names, indirect=True)
+
+
+@pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
     """The model that the relay runs under."""
     return str(request.param)

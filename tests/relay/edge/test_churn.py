@@ -8,6 +8,8 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from hailer.relay.app import RelayServer
 from hailer.relay.edge.base import Link
 
@@ -92,6 +94,7 @@ def use(settings: Settings, connect: Connect, wait_for: Callable[[Callable[[], b
         late.close()
 
 
+@pytest.mark.heavy
 def test_nothing_is_left(
     settings_for: MakeSettings,
     where: Endpoint,
@@ -121,6 +124,7 @@ def test_nothing_is_left_of_those_who_stayed_to_the_end(
         assert wire.rest() == b"BYE :the relay is shutting down\n"
 
 
+@pytest.mark.heavy
 def test_memory_comes_back(
     model: str,
     start_process: StartProcess,

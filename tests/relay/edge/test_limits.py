@@ -66,6 +66,7 @@ def test_too_few_descriptors(model: str, start_process: StartProcess, connect: C
     assert len(relay.log_lines) <= 9
 
 
+@pytest.mark.heavy
 def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect: Connect) -> None:
     """What the relay did not reckon with: the process's files are used up by something else."""
     relay = start_process(model, descriptors=36, spare=0)
@@ -124,6 +125,7 @@ def test_the_limit_for_each_source(
     assert line.startswith(b"RELAY ")
 
 
+@pytest.mark.heavy
 def test_the_time_to_log_in(start_one: Start, connect: Connect, quick_clocks: None) -> None:
     where = start_one(login_seconds=0.3).endpoints[0]
     honest = connect(where, "honest")
@@ -138,6 +140,7 @@ def test_the_time_to_log_in(start_one: Start, connect: Connect, quick_clocks: No
     assert honest.sync() == []
 
 
+@pytest.mark.heavy
 def test_silence_is_asked_after_and_then_cut(start_one: Start, connect: Connect, quick_clocks: None) -> None:
     where = start_one(idle_seconds=0.3).endpoints[0]
     began = time.monotonic()
@@ -155,6 +158,7 @@ def test_silence_is_asked_after_and_then_cut(start_one: Start, connect: Connect,
     assert alice.sync() in ([], ["PING relay"])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("part", [b"SEND honest :x", b"SEND honest 100\nxy"])
 def test_the_time_for_one_line(start_one: Start, connect: Connect, quick_clocks: None, part: bytes) -> None:
     where = start_one(line_seconds=0.3).endpoints[0]
@@ -173,6 +177,7 @@ def test_the_time_for_one_line(start_one: Start, connect: Connect, quick_clocks:
     assert honest.sync() == []
 
 
+@pytest.mark.heavy
 def test_five_hundred_peers_drip(
     model: str, start_process: StartProcess, connect: Connect, wait_for: Callable[..., None]
 ) -> None:

@@ -166,6 +166,7 @@ def test_one_of_fifty_stops_reading(model: str, start_process: StartProcess, con
     assert 0 < late.gaps <= count - late.count
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("to", ["slow", "#room"])
 def test_a_merely_slow_receiver_makes_the_sender_wait(start_one: Start, connect: Connect, to: str) -> None:
     relay = start_one(patience=10, slow_seconds=20)
@@ -194,6 +195,7 @@ def test_a_merely_slow_receiver_makes_the_sender_wait(start_one: Start, connect:
     assert alice.sync() == []
 
 
+@pytest.mark.heavy
 def test_the_others_wait_no_longer_than_the_patience(
     start_one: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +226,7 @@ def test_the_others_wait_no_longer_than_the_patience(
     assert receiver.gaps == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("to", ["slow", "#room"])
 def test_a_laggard_that_comes_back_is_told_exactly_what_it_lost(
     start_one: Start, connect: Connect, to: str
@@ -264,9 +267,10 @@ def test_a_laggard_that_comes_back_is_told_exactly_what_it_lost(
     assert relay.counters.delivered + told == relay.counters.received
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "line",
-    ["PING x", "WHO", "SEND flooder :to myself", *(["HELP", "JOIN #a\nLEAVE #a"] if LONG else [])],
+    ["PING x", "SEND flooder :to myself", *(["WHO", "HELP", "JOIN #a\nLEAVE #a"] if LONG else [])],
 )
 def test_a_peer_that_asks_and_never_reads_costs_no_memory(
     model: str, start_process: StartProcess, connect: Connect, line: str
@@ -295,6 +299,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory(
     assert relay.rss() - before < 16 * MIB
 
 
+@pytest.mark.heavy
 def test_a_peer_that_never_reads_is_forgotten_and_its_descriptor_used_again(
     start_one: Start, connect: Connect, quick_clocks: None
 ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.relay.edge.conftest import MakeSettings, Start, StartProcess
 
 
+@pytest.mark.heavy
 def test_a_signal_under_load(
     model: str,
     start_process: StartProcess,
@@ -139,6 +140,7 @@ def test_the_with_statement_hands_on_what_happened(settings_for: MakeSettings, t
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.heavy
 def test_a_crowded_room_is_shut_down_quickly(
     model: str, start_process: StartProcess, connect: Connect
 ) -> None:
