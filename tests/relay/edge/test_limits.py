@@ -88,6 +88,11 @@ def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect:
     assert "accept: Too many open files" in relay.log_lines[1]
 
 
+def test_no_descriptor_for_any_connection(model: str, start_process: StartProcess) -> None:
+    with pytest.raises(AssertionError, match="UsageError: .* raise the limit with ulimit -n to 64 or more"):
+        start_process(model, descriptors=32)
+
+
 def test_the_limit_on_connections_pauses_accepting(start: Start, connect: Connect) -> None:
     relay = start(connections=3)
     where = relay.endpoints[0]

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from hailer.endpoint import from_sockaddr
+from hailer.errors import UsageError
 from hailer.relay.core.relay import Relay
 from hailer.relay.core.session import Session
 from hailer.runtime.model import AcceptTrouble, Counters
@@ -83,6 +84,11 @@ class Edge(ABC):
         self.counters = Counters()
         self.trouble = AcceptTrouble(self.counters)
         self.most = min(limits.connections, _raise_descriptor_limit() - _SPARE_DESCRIPTORS)
+        if self.most < 1:
+            raise UsageError(
+                f"this process may open so few files that none is left for connections: raise the limit with"
+                f" ulimit -n to {_SPARE_DESCRIPTORS * 2} or more"
+            )
         if self.most < limits.connections:
             log.warning(
                 "at most %d connections, for this process may open no more files: raise it with ulimit -n",
