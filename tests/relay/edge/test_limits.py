@@ -89,7 +89,7 @@ def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect:
 
 
 def test_no_descriptor_for_any_connection(model: str, start_process: StartProcess) -> None:
-    with pytest.raises(AssertionError, match="UsageError: .* raise the limit with ulimit -n to 64 or more"):
+    with pytest.raises(AssertionError, match=r"UsageError: .* raise the limit with ulimit -n to 64 or more"):
         start_process(model, descriptors=32)
 
 

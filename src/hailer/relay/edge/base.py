@@ -86,7 +86,7 @@ class Edge(ABC):
         self.most = min(limits.connections, _raise_descriptor_limit() - _SPARE_DESCRIPTORS)
         if self.most < 1:
             raise UsageError(
-                f"this process may open so few files that none is left for connections: raise the limit with"
+                "this process may open so few files that none is left for connections: raise the limit with"
                 f" ulimit -n to {_SPARE_DESCRIPTORS * 2} or more"
             )
         if self.most < limits.connections:
