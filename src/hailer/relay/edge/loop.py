@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hailer.net.oserrors import map_os_error
+from hailer.relay.edge.allocator import keep_memory
 from hailer.relay.edge.base import Edge, Link, log
 from hailer.relay.edge.poller import READ, WRITE, make_poller
 from hailer.runtime.aio import Loop, loop_factory
@@ -67,6 +68,7 @@ class LoopEdge(Edge):
             ListenError: accepting failed for a reason that does not pass.
         """
         loop = self._loop = asyncio.get_running_loop()
+        keep_memory()
         self._listeners = listeners
         try:
             for listener in listeners:
