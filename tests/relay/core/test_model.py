@@ -395,6 +395,8 @@ def test_no_message_is_lost_untold(
         relay.take(receiver, None)
     assert not any(sender.holders or sender.backlog or sender.closing for sender in senders)
     for receiver in receivers:
+        if receiver.gone:
+            continue  # cut, and not read for the parting time either: its stream may end anywhere
         came: dict[tuple[bytes, bytes], int] = {}
         missing: dict[bytes, int] = {}
         for event in relay.fresh(receiver):
