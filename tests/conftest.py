@@ -9,6 +9,12 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from hypothesis import settings
+
+# The default run asks hypothesis' same questions each time, so that a red run is about the change at hand;
+# the long one asks new questions.
+settings.register_profile("default-run", derandomize=os.environ.get("HAILER_LONG") != "1")
+settings.load_profile("default-run")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
