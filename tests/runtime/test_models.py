@@ -486,9 +486,9 @@ def test_a_thousand_connections_leave_nothing_behind(cell: Cell) -> None:
                 served = descriptors()
         until(lambda: server.counters.active == 0)
         assert server.counters.accepted == 1000
-        until(lambda: descriptors() == served)
+        until(lambda: descriptors() <= served)  # fewer: some of an earlier test were closed only now
         assert most_threads <= len(threads_before) + 2 + (50 if cell.model == "thread" else 0)
-    assert descriptors() == descriptors_before
+    assert descriptors() <= descriptors_before
     assert set(threading.enumerate()) == threads_before
 
 
