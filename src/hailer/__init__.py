@@ -13,7 +13,7 @@ from hailer._version import __version__
 if TYPE_CHECKING:
     from hailer.connection import Connection as Connection
     from hailer.connection import Handler as Handler
-    from hailer.connection import Transport as Transport
+    from hailer.connection import RecordConnection as RecordConnection
     from hailer.connection import sleep as sleep
     from hailer.endpoint import Endpoint as Endpoint
     from hailer.errors import BadFrame as BadFrame
@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from hailer.relay.client.events import Online as Online
     from hailer.runtime.aio import connect as connect
     from hailer.server import Server as Server
+    from hailer.transport import RecordTransport as RecordTransport
+    from hailer.transport import Transport as Transport
 
 _HOME = {
     "Connection": "hailer.connection",
     "Handler": "hailer.connection",
-    "Transport": "hailer.connection",
+    "RecordConnection": "hailer.connection",
     "sleep": "hailer.connection",
     "Endpoint": "hailer.endpoint",
     "BadFrame": "hailer.errors",
@@ -87,6 +89,8 @@ _HOME = {
     "Online": "hailer.relay.client.events",
     "connect": "hailer.runtime.aio",
     "Server": "hailer.server",
+    "RecordTransport": "hailer.transport",
+    "Transport": "hailer.transport",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names of the table above)

@@ -1,8 +1,8 @@
-"""Transports and connections: all that a handler sees of the network.
+"""Connections: all that a handler sees of the network.
 
-A `Transport` moves bytes and is what a concurrency model supplies: a blocking one never suspends, an
-asyncio one awaits its loop. A `Connection` is written once on top of it and moves messages. So a
-handler that awaits only its connection and `sleep` runs under every model.
+A `Connection` moves messages and is written once on top of a transport, which moves bytes or records
+and is what a concurrency model supplies. So a handler that awaits only its connection and `sleep` runs
+under every model.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from hailer.errors import BusyError, ConnectionClosed, EndOfStream, FramingError, UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE
+from hailer.framing.base import check_max_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,69 +24,15 @@ if TYPE_CHECKING:
 
     from hailer.endpoint import Endpoint
     from hailer.framing import Framing
+    from hailer.transport import RecordTransport, Transport
 
-__all__ = ["READ_SIZE", "Connection", "Handler", "Transport", "sleep", "sleeper"]
+__all__ = ["READ_SIZE", "Connection", "Handler", "RecordConnection", "sleep", "sleeper"]
 
 READ_SIZE = 64 * 1024
 """Bytes asked of a transport at once, unless the framing asks for another number."""
 
 sleeper: ContextVar[Callable[[float], Awaitable[None]] | None] = ContextVar("sleeper", default=None)
 """What `sleep` awaits in this context; the driver of a concurrency model sets it."""
-
-
-class Transport(Protocol):
-    """Bytes in and out: what a concurrency model supplies to a connection.
-
-    Deadlines are instants of the monotonic clock (`time.monotonic`), in seconds; None is no deadline.
-    `hailer.testing.check_transport` checks all that stands here.
-    """
-
-    @property
-    def local(self) -> Endpoint:
-        """The endpoint of this side."""
-
-    @property
-    def peer(self) -> Endpoint:
-        """The endpoint of the other side."""
-
-    async def pull(self, limit: int, deadline: float | None = None) -> bytes:
-        """Read what has come, waiting for at least one byte.
-
-        A cancelled or timed out pull loses nothing: what has come stays for the next one.
-
-        Args:
-            limit: the most bytes to give.
-            deadline: the instant at which to stop waiting.
-
-        Returns:
-            One to `limit` bytes, or ``b""`` when the peer has finished, and again so at each later call.
-
-        Raises:
-            TimedOut: nothing came before the deadline.
-            ConnectionLost: the peer vanished; what had come before was given first.
-            ConnectionClosed: this side closed or aborted the transport.
-        """
-
-    async def push(self, data: bytes, deadline: float | None = None) -> None:
-        """Send bytes; return when they are the kernel's or within a bounded buffer.
-
-        After a push that ended in an error or was cancelled, either nothing of `data` was sent, or the
-        transport takes no more bytes: the peer never sees bytes that follow a gap.
-
-        Raises:
-            TimedOut: there was no room before the deadline.
-            ConnectionLost: the peer vanished.
-            ConnectionClosed: this side finished, closed or aborted the transport.
-        """
-
-    async def finish(self) -> None:
-        """Half-close: nothing more will be sent, but the answers can still be read."""
-
-    async def close(self) -> None:
-        """Send what is in the buffer, within a bounded time, and release everything; may be called twice."""
-
-    def abort(self) -> None:
-        """Release everything now; what is in the buffer is lost. May be called twice, and after close."""
 
 
 class Connection:
@@ -113,12 +60,19 @@ class Connection:
         message_timeout: float | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._start(transport, timeout, now)
         self._transport = transport
         self._encode = framing.encode
         self._decoder = framing.decoder(max_message)
         self._read_size = framing.read_size or READ_SIZE
-        self._timeout = timeout
         self._message_timeout = message_timeout
+
+    def _start(
+        self, ends: Transport | RecordTransport, timeout: float | None, now: Callable[[], float]
+    ) -> None:
+        """Set what the two kinds of connection share."""
+        self._ends = ends
+        self._timeout = timeout
         self._now = now
         self._arrived: deque[bytes | FramingError] = deque()
         self._receiving = False
@@ -129,12 +83,12 @@ class Connection:
     @property
     def local(self) -> Endpoint:
         """The endpoint of this side."""
-        return self._transport.local
+        return self._ends.local
 
     @property
     def peer(self) -> Endpoint:
         """The endpoint of the other side."""
-        return self._transport.peer
+        return self._ends.peer
 
     async def receive(self, timeout: float | None = None) -> bytes:
         """Wait for the next message.
@@ -214,19 +168,19 @@ class Connection:
         Raises:
             ConnectionLost: the peer vanished.
         """
-        await self._transport.finish()
+        await self._ends.finish()
 
     async def close(self) -> None:
         """Send what is still in the buffer and let go of the connection; may be called twice."""
         self._closed = True
         self._arrived.clear()
-        await self._transport.close()
+        await self._ends.close()
 
     def abort(self) -> None:
         """Let go of the connection now, without sending what is still in the buffer."""
         self._closed = True
         self._arrived.clear()
-        self._transport.abort()
+        self._ends.abort()
 
     def __aiter__(self) -> Self:
         return self
@@ -264,22 +218,24 @@ class Connection:
             raise EndOfStream("the peer has finished sending: send what is left to answer, then close")
         self._receiving = True
         try:
-            deadline = self._deadline(timeout)
-            while not self._arrived:
-                data = await self._transport.pull(self._read_size, deadline)
-                self._arrived.extend(self._decoder.feed(data))
-                if not data:
-                    self._ended = True
-                    if not self._arrived:
-                        raise EndOfStream(
-                            "the peer has finished sending: send what is left to answer, then close"
-                        )
-                elif self._message_timeout is not None:
-                    # The first bytes of a message start its own clock; later ones can only be later.
-                    end = self._now() + self._message_timeout
-                    deadline = end if deadline is None else min(deadline, end)
+            await self._read(self._deadline(timeout))
         finally:
             self._receiving = False
+        if not self._arrived:
+            raise EndOfStream("the peer has finished sending: send what is left to answer, then close")
+
+    async def _read(self, deadline: float | None) -> None:
+        """Read until a message has arrived or the peer has finished."""
+        while not self._arrived:
+            data = await self._transport.pull(self._read_size, deadline)
+            self._arrived.extend(self._decoder.feed(data))
+            if not data:
+                self._ended = True
+                return
+            if self._message_timeout is not None:
+                # The first bytes of a message start its own clock; later ones can only be later.
+                end = self._now() + self._message_timeout
+                deadline = end if deadline is None else min(deadline, end)
 
     def _note(self, error: FramingError) -> FramingError:
         """Remember a fatal error: each later receive meets it again."""
@@ -293,6 +249,46 @@ class Connection:
         if timeout is None or timeout == math.inf:
             return None
         return self._now() + timeout
+
+
+class RecordConnection(Connection):
+    """A connection whose transport keeps the boundaries itself: each record is a message.
+
+    A handler sees no difference: it gets a `Connection`. An empty record is an empty message.
+
+    Args:
+        transport: what carries the records; the connection owns it from now on.
+        max_message: the most bytes of a message that the peer may send.
+        timeout: seconds for a receive or a send that names none; None waits for ever.
+        now: the monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        transport: RecordTransport,
+        *,
+        max_message: int = DEFAULT_MAX_MESSAGE,
+        timeout: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start(transport, timeout, now)
+        self._records = transport
+        self._limit = check_max_message(max_message)
+
+    async def send(self, message: bytes, timeout: float | None = None) -> None:
+        """See `Connection.send`."""
+        await self._records.push_records((message,), self._deadline(timeout))
+
+    async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
+        """See `Connection.send_many`; a record that is too large stops those after it."""
+        batch = list(messages)
+        if batch:
+            await self._records.push_records(batch, self._deadline(timeout))
+
+    async def _read(self, deadline: float | None) -> None:
+        records = await self._records.pull_records(self._limit, deadline)
+        self._arrived.extend(records)
+        self._ended = not records
 
 
 async def sleep(seconds: float) -> None:

@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from hailer.connection import Connection, Handler, Transport
+from hailer.connection import Connection, Handler
 from hailer.errors import ConnectionEnded, FramingError, TimedOut
 from hailer.framing import DEFAULT_MAX_MESSAGE
 from hailer.text import printable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hailer.framing import Framing
     from hailer.net.listener import Listener
+    from hailer.transport import Transport
 
 __all__ = ["AcceptTrouble", "Counters", "Model", "Policy", "note_failure", "serve_connection"]
 

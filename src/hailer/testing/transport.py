@@ -21,7 +21,7 @@ from hailer.errors import ConnectionClosed, ConnectionLost, HailerError, TimedOu
 from hailer.runtime.blocking import run_to_end
 
 if TYPE_CHECKING:
-    from hailer.connection import Transport
+    from hailer.transport import Transport
 
 __all__ = ["check_blocking_transport", "check_transport"]
 

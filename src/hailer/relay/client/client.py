@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
-    from hailer.connection import Transport
     from hailer.relay.client.answers import AskHandler
     from hailer.relay.client.events import Presence
+    from hailer.transport import Transport
 
 __all__ = ["DEFAULT_RELAY", "RelayClient"]
 

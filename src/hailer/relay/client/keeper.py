@@ -24,9 +24,9 @@ from hailer.runtime.aio import open_transport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from hailer.connection import Transport
     from hailer.endpoint import Endpoint
     from hailer.relay.client.link import Link
+    from hailer.transport import Transport
 
 __all__ = ["Keeper", "tell", "within"]
 

@@ -52,9 +52,9 @@ from hailer.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from hailer.connection import Transport
     from hailer.relay.client.inbox import Inbox
     from hailer.relay.client.protocol import ClientProtocol
+    from hailer.transport import Transport
 
 __all__ = ["Link"]
 
