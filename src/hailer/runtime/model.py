@@ -9,17 +9,19 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from hailer.connection import Connection, Handler
-from hailer.errors import ConnectionEnded, FramingError, TimedOut
+from hailer.errors import ConnectionEnded, FramingError, TimedOut, TlsError
 from hailer.framing import DEFAULT_MAX_MESSAGE
+from hailer.runtime.establish import accept_layers, make_connection
 from hailer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hailer.connection import Handler
     from hailer.framing import Framing
     from hailer.net.listener import Listener
-    from hailer.transport import Transport
+    from hailer.transport import RecordTransport, Transport
 
 __all__ = ["AcceptTrouble", "Counters", "Model", "Policy", "note_failure", "serve_connection"]
 
@@ -76,6 +78,12 @@ class Policy:
         idle_timeout: seconds that one receive or send of a handler may wait; None waits for ever.
         message_timeout: seconds from the first bytes of a message to its end.
         drain: seconds that handlers get to end after a drain began.
+        handshake_timeout: seconds for TLS and WebSocket, before the handler is run.
+        once: end after one connection.
+        workers: processes of the prefork model; None for as many as there are processors.
+        tls: the certificate and what else TLS is to be like, where an endpoint asks for it.
+        paths: of each port that serves one WebSocket path only, that path.
+        origins: origins of pages that may connect by WebSocket; None for the page's own host only.
         counters: what has happened.
     """
 
@@ -86,6 +94,12 @@ class Policy:
     idle_timeout: float | None = None
     message_timeout: float | None = None
     drain: float = 5.0
+    handshake_timeout: float = 10.0
+    once: bool = False
+    workers: int | None = None
+    tls: ssl.SSLContext | None = None
+    paths: Mapping[int | str | None, str] = field(default_factory=dict)
+    origins: Sequence[str] | None = None
     counters: Counters = field(default_factory=Counters)
 
 
@@ -151,47 +165,62 @@ class AcceptTrouble:
             self._unlogged = 0
 
 
-async def serve_connection(transport: Transport, policy: Policy) -> None:
+async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) -> None:
     """Run the handler for one connection to its end: the same coroutine under every model.
 
-    Whatever the handler does, nothing but a cancellation leaves this, and the transport is closed.
+    TLS and WebSocket come first, where the endpoint asks for them. Whatever the handler does, nothing
+    but a cancellation leaves this, and the transport is closed.
+
+    Args:
+        leaf: the transport over the socket that was accepted.
+        policy: what to do with it.
     """
-    connection = Connection(
-        transport,
-        policy.framing,
-        max_message=policy.max_message,
-        timeout=policy.idle_timeout,
-        message_timeout=policy.message_timeout,
-    )
+    transport = leaf
     try:
-        await policy.handler(connection)
+        transport = await accept_layers(
+            leaf,
+            tls=policy.tls,
+            paths=policy.paths,
+            origins=policy.origins,
+            max_message=policy.max_message,
+            timeout=policy.handshake_timeout,
+        )
+        await policy.handler(
+            make_connection(
+                transport,
+                policy.framing,
+                max_message=policy.max_message,
+                timeout=policy.idle_timeout,
+                message_timeout=policy.message_timeout,
+            )
+        )
     except ConnectionEnded as error:
-        log.debug("%s ended: %s", _name(transport), error)
-    except (TimedOut, FramingError) as error:
-        log.info("%s closed: %s", _name(transport), printable(str(error)))
+        log.debug("%s ended: %s", _name(leaf), printable(str(error)))
+    except (TimedOut, FramingError, TlsError) as error:
+        log.info("%s closed: %s", _name(leaf), printable(str(error)))
     except Exception as error:
-        note_failure(transport, policy, error)
+        note_failure(leaf, policy, error)
     except BaseException:
         transport.abort()
         raise
     try:
-        await connection.close()
+        await transport.close()
     except Exception as error:
-        log.debug("%s while closing: %s", _name(transport), printable(str(error)))
+        log.debug("%s while closing: %s", _name(leaf), printable(str(error)))
         transport.abort()
     except BaseException:
         transport.abort()
         raise
 
 
-def note_failure(transport: Transport, policy: Policy, error: Exception) -> None:
+def note_failure(transport: Transport | RecordTransport, policy: Policy, error: Exception) -> None:
     """Count and log what a handler let out, with its traceback and the name of the peer."""
     policy.counters.handler_failures += 1
     # Not log.exception: the words of a peer may stand in the exception, and it would print them raw.
     log.error("the handler failed, closing %s: %s", _name(transport), _describe(error))
 
 
-def _name(transport: Transport) -> str:
+def _name(transport: Transport | RecordTransport) -> str:
     return f"connection from {printable(str(transport.peer))}"
 
 
