@@ -1,26 +1,30 @@
-"""`Server`: one endpoint, one handler, one concurrency model."""
+"""`Server`: one handler, on any endpoints, under one concurrency model."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 from hailer.endpoint import Endpoint
 from hailer.errors import UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
+from hailer.handlers import as_handler
+from hailer.matrix import MODELS, ModelName, kind_of, why_not
 from hailer.net.listen import listen
+from hailer.runtime.establish import TLS_SCHEMES, WEB_SCHEMES
 from hailer.runtime.model import Counters, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
+    from collections.abc import Iterator, Sequence
     from types import FrameType, TracebackType
 
-    from hailer.connection import Handler
     from hailer.framing import Framing
+    from hailer.handlers import AnyHandler
     from hailer.net.listener import Listener
     from hailer.runtime.aio import Loop
     from hailer.runtime.model import Model
@@ -29,73 +33,96 @@ __all__ = ["MODELS", "ModelName", "Server"]
 
 log = logging.getLogger("hailer.server")
 
-ModelName = Literal["asyncio", "thread", "iterative"]
-
-MODELS: tuple[ModelName, ...] = get_args(ModelName)
-"""The names of the concurrency models."""
-
 _SPARE_DESCRIPTORS = 32
 """Descriptors that connections leave to the rest of the program."""
 
 
 class Server:
-    """Serves a handler on an endpoint, under a concurrency model.
+    """Serves a handler on endpoints, under a concurrency model.
 
-    ``with Server(...) as server`` serves in a thread of its own until the end of the block, which is
-    handy in tests; `serve` serves in this one.
+    ``with Server(...) as server`` serves beside the block, in a thread or, under fork and prefork, a process
+    of its own, which is handy in tests; `serve` serves in this thread.
 
     Args:
-        endpoint: what to listen on, or its text; port 0 takes a free one, see `endpoints`.
-        handler: ``async def handle(connection)``.
-        model: ``asyncio`` (a task for each connection), ``thread`` (a thread for each, from a bounded
-            pool) or ``iterative`` (one connection after another).
-        framing: how messages are marked off, or the name of that.
+        endpoint: what to listen on, or its text, or several; port 0 takes a free one, see `endpoints`.
+        handler: ``async def handle(connection)``, ``def reply(message)``, or under the blocking models
+            ``def handle(connection)``; see `hailer.handlers`.
+        model: one of `MODELS`.
+        framing: how messages are marked off in streams, or the name of that; None is by lines. Records
+            (datagrams, WebSocket messages) are messages as they are.
         max_message: the most bytes of a message that a peer may send; longer ones are refused to the handler.
         max_connections: how many are served at once, fewer if the limit on descriptors is lower; more
             wait in the kernel's backlog.
+        workers: processes of the prefork model; None for as many as there are processors, at least 2.
         idle_timeout: seconds that a receive or send without a time-out of its own may take; None is no limit.
         message_timeout: seconds from the first bytes of a message to its end, however it drips.
+        handshake_timeout: seconds for TLS and WebSocket before the handler is run.
         drain: seconds that handlers get to end after `drain` before they are aborted.
         backlog: connections that the kernel keeps waiting.
+        once: end after one connection.
+        tls: the certificate for tls:// and wss://, from `hailer.server_context`.
+        origins: origins of pages that may connect by WebSocket, such as ``https://example.org``, or ``*``;
+            None for pages of the same host only. Programs that are no browsers send none and may connect.
+        amplification: bytes that may go to a UDP peer for each byte that came from it, since the sender of
+            a datagram can be forged; peers on this machine are exempt.
+        unix_mode: the permissions of a Unix socket's path.
         loop: the event loop of the asyncio model: uvloop where it is installed (``auto``), or by name.
 
     Raises:
-        UsageError: a model or framing that does not exist, a handler that is no coroutine function.
+        UsageError: a model or framing that does not exist, what cannot be combined (`hailer.matrix`), or a
+            handler that the model cannot run.
         EndpointError: the text is no endpoint.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint | str,
-        handler: Handler,
+        endpoint: Endpoint | str | Sequence[Endpoint | str],
+        handler: AnyHandler,
         model: ModelName = "asyncio",
         *,
-        framing: Framing | str = "line",
+        framing: Framing | str | None = None,
         max_message: int = DEFAULT_MAX_MESSAGE,
         max_connections: int = 1000,
+        workers: int | None = None,
         idle_timeout: float | None = 300.0,
         message_timeout: float | None = None,
+        handshake_timeout: float = 10.0,
         drain: float = 5.0,
         backlog: int = 1024,
+        once: bool = False,
+        tls: ssl.SSLContext | None = None,
+        origins: Sequence[str] | None = None,
+        amplification: float = 1.0,
+        unix_mode: int = 0o600,
         loop: Loop = "auto",
     ) -> None:
-        if not inspect.iscoroutinefunction(handler) and not inspect.iscoroutinefunction(
-            getattr(handler, "__call__", None)  # noqa: B004 (an object whose __call__ is a coroutine function)
-        ):
-            raise UsageError("a handler is a coroutine function: write async def handle(connection)")
-        if max_connections < 1:
-            raise UsageError(f"max_connections is {max_connections}: allow at least 1")
-        self._endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        if model not in MODELS:
+            raise UsageError(f"there is no model {model!r}: choose one of {', '.join(MODELS)}")
+        for name, number in (("max_connections", max_connections), ("workers", workers)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}: allow at least 1")
+        given = [endpoint] if isinstance(endpoint, (Endpoint, str)) else list(endpoint)
+        self._endpoints = [Endpoint.parse(each) if isinstance(each, str) else each for each in given]
+        _check_cells(self._endpoints, model, framing, tls)
         self._backlog = backlog
+        self._amplification = amplification
+        self._unix_mode = unix_mode
         self._listeners: list[Listener] = []
+        self._paths: dict[int | str | None, str] = {}
         self._policy = Policy(
-            handler=handler,
-            framing=as_framing(framing),
+            handler=as_handler(handler, blocking=MODELS[model].blocking, model=model),
+            framing=as_framing(framing if framing is not None else "line"),
             max_message=max_message,
             max_connections=_within_descriptors(max_connections),
+            workers=workers,
             idle_timeout=idle_timeout,
             message_timeout=message_timeout,
+            handshake_timeout=handshake_timeout,
             drain=drain,
+            once=once,
+            tls=tls,
+            paths=self._paths,
+            origins=origins,
         )
         self._model = _make_model(model, self._policy, loop)
         self._bound: list[Endpoint] = []
@@ -124,7 +151,12 @@ class Server:
             ResolveError: its host does not resolve.
         """
         if not self._bound:
-            self._listeners = listen(self._endpoint, backlog=self._backlog)
+            try:
+                for endpoint in self._endpoints:
+                    self._listeners += self._listen(endpoint)
+            except BaseException:
+                self.close()
+                raise
             self._bound = [listener.endpoint for listener in self._listeners]
             log.info("listening on %s", " and ".join(map(str, self._bound)))
         return self.endpoints
@@ -145,7 +177,7 @@ class Server:
                 self._model.serve(self._listeners, _nothing)
         else:
             self._model.serve(self._listeners, _nothing)
-        log.info("stopped serving %s", self._endpoint)
+        log.info("stopped serving %s", " and ".join(map(str, self._bound)))
 
     async def serve_async(self) -> None:
         """Serve in the running event loop, beside what else it does; to cancel this is to stop.
@@ -176,6 +208,18 @@ class Server:
         """Close the listening sockets of a server that was bound and not served."""
         for listener in self._listeners:
             listener.close()
+        self._listeners = []
+
+    def _listen(self, endpoint: Endpoint) -> list[Listener]:
+        listeners = listen(endpoint, backlog=self._backlog, mode=self._unix_mode)
+        for listener in listeners:
+            if endpoint.scheme in WEB_SCHEMES and endpoint.path != "/":
+                self._paths[listener.endpoint.port] = endpoint.path
+            if endpoint.scheme == "fd" and self._policy.tls is not None and listener.endpoint.scheme == "tcp":
+                listener.endpoint = replace(
+                    listener.endpoint, scheme="tls"
+                )  # what a certificate is given for
+        return listeners
 
     def __enter__(self) -> Self:
         self.bind()
@@ -241,13 +285,42 @@ def _make_model(name: ModelName, policy: Policy, loop: Loop) -> Model:
         from hailer.runtime.aio_server import AsyncioModel  # noqa: PLC0415
 
         return AsyncioModel(policy, loop)
+    if name in ("select", "epoll"):
+        from hailer.runtime.ready_server import ReadyModel  # noqa: PLC0415
+
+        return ReadyModel(policy, name)
+    if name in ("fork", "prefork"):
+        from hailer.runtime import fork_server  # noqa: PLC0415
+
+        return fork_server.ForkModel(policy) if name == "fork" else fork_server.PreforkModel(policy)
     from hailer.runtime import blocking_server  # noqa: PLC0415
 
-    if name == "thread":
-        return blocking_server.ThreadModel(policy)
-    if name == "iterative":
-        return blocking_server.IterativeModel(policy)
-    raise UsageError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}")
+    return blocking_server.ThreadModel(policy) if name == "thread" else blocking_server.IterativeModel(policy)
+
+
+def _check_cells(
+    endpoints: Sequence[Endpoint], model: ModelName, framing: Framing | str | None, tls: ssl.SSLContext | None
+) -> None:
+    """Refuse what cannot be combined."""
+    if not endpoints:
+        raise UsageError(
+            "there is nothing to listen on: give at least one endpoint, such as tcp://localhost:7000"
+        )
+    kinds = [kind_of(endpoint) for endpoint in endpoints]
+    # Where streams are served too, the framing is meant for those.
+    chosen = framing if all(kind.records for kind in kinds) else None
+    for endpoint, kind in zip(endpoints, kinds, strict=True):
+        reason = why_not(model, kind.name, chosen)
+        if reason is not None:
+            raise UsageError(
+                f"{endpoint} cannot be served so: {reason}; hailer serve --list shows what can be"
+            )
+        if kind.name in TLS_SCHEMES and tls is None:
+            raise UsageError(f"{endpoint} needs a certificate: give tls=hailer.server_context(cert, key)")
+    if tls is not None and not any(kind.name in (*TLS_SCHEMES, "fd") for kind in kinds):
+        raise UsageError(
+            f"a certificate was given, but {endpoints[0]} is not encrypted: write tls:// or wss://"
+        )
 
 
 def _within_descriptors(wanted: int) -> int:
