@@ -34,6 +34,7 @@ __all__ = [
     "BlockingTransport",
     "connect",
     "foreign_await",
+    "foreign_error",
     "open_transport",
     "run_to_end",
 ]
@@ -67,12 +68,7 @@ def run_to_end(coroutine: Coroutine[Any, Any, T], model: str = "blocking") -> T:
         ):  # a handler may catch the error and await once more; it does not get to do so for ever
             foreign = step(argument)
             step = coroutine.throw
-            what = (
-                "something"
-                if foreign is None
-                else f"a {type(foreign).__module__}.{type(foreign).__qualname__}"
-            )
-            argument = ForeignAwaitError(_foreign(what, model))
+            argument = foreign_error(foreign, model)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -84,6 +80,17 @@ def run_to_end(coroutine: Coroutine[Any, Any, T], model: str = "blocking") -> T:
     finally:
         coroutine.close()
     raise argument
+
+
+def foreign_error(awaited: object, model: str) -> ForeignAwaitError:
+    """The error to raise at an await that a model cannot run.
+
+    Args:
+        awaited: what the coroutine gave to whoever runs it.
+        model: the name of the model.
+    """
+    what = "something" if awaited is None else f"a {type(awaited).__module__}.{type(awaited).__qualname__}"
+    return ForeignAwaitError(_foreign(what, model))
 
 
 def foreign_await(error: RuntimeError, model: str) -> ForeignAwaitError | None:
@@ -103,7 +110,7 @@ def foreign_await(error: RuntimeError, model: str) -> ForeignAwaitError | None:
 
 def _foreign(what: str, model: str) -> str:
     return (
-        f"the handler awaits {what}, but the {model} model has no event loop: await only the connection's "
+        f"the handler awaits {what}, which the {model} model cannot run: await only the connection's "
         "own methods and hailer.sleep(), or choose model='asyncio'"
     )
 

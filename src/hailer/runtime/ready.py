@@ -1,0 +1,596 @@
+"""An event loop of one thread over select(2) or epoll(7), for coroutines that await only what is ours.
+
+It waits for descriptors and for times, and runs tasks: coroutines that end in `PAUSE`. What is awaited
+arranges beforehand that the task is resumed, so a wait that is over costs one call of the coroutine's
+send and no future, handle or queue in between.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import select
+import time
+from collections import deque
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from hailer.errors import BusyError, UsageError
+from hailer.runtime.blocking import foreign_error
+from hailer.runtime.flag import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Sequence
+
+__all__ = ["PAUSE", "Poller", "ReadyLoop", "ReadyWaiter", "Task", "Timer"]
+
+log = logging.getLogger("hailer.runtime")
+
+Poller = Literal["epoll", "select", "auto"]
+"""How to wait for descriptors: by name, or epoll where the system has it and select elsewhere."""
+
+READ = 1
+WRITE = 4
+"""The numbers of EPOLLIN and EPOLLOUT, so that no event needs translation."""
+
+FD_SETSIZE = 1024
+"""The number of descriptors, from 0, that select(2) can watch; it is compiled into the C library."""
+
+_EVENTS = 256
+"""Events taken from the kernel at once, before timers and other callbacks get their turn."""
+
+_COMPACT = 64
+"""Cancelled timers, at least, before they are swept out of the heap."""
+
+_CHANCES = 3
+"""A handler may catch the error of a foreign await and await again; it does not get to do so for ever."""
+
+
+class HasFileno(Protocol):
+    """A socket, a listener, a `Flag` …"""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+class _Pause:
+    """What a task awaits to stand still until somebody resumes it; see `ReadyWaiter` for how."""
+
+    def __await__(self) -> Generator[_Pause, None, None]:
+        yield self
+
+
+PAUSE = _Pause()
+
+
+class Timer:
+    """A call at a time of `ReadyLoop`."""
+
+    __slots__ = ("_callback", "_loop")
+
+    def __init__(self, loop: ReadyLoop, callback: Callable[[], object]) -> None:
+        self._loop = loop
+        self._callback: Callable[[], object] | None = callback
+
+    @property
+    def due(self) -> bool:
+        """Whether it is still to be called."""
+        return self._callback is not None
+
+    def cancel(self) -> None:
+        """Do not call it; nothing if it has been called."""
+        if self._callback is not None:
+            self._callback = None
+            self._loop._note_cancelled()
+
+    def fire(self) -> None:
+        """Call it, once; by the loop."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Watch:
+    """One descriptor that a loop watches.
+
+    Attributes:
+        fd: the descriptor.
+        mask: what the poller watches for: READ, WRITE, both or 0.
+        reader: called when it is readable, or broken.
+        writer: called when it is writable, or broken.
+    """
+
+    __slots__ = ("fd", "mask", "reader", "writer")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.mask = 0
+        self.reader: Callable[[], object] | None = None
+        self.writer: Callable[[], object] | None = None
+
+
+class Task:
+    """A coroutine that a loop runs, in a context of its own; made by `ReadyLoop.spawn`."""
+
+    __slots__ = ("_coroutine", "_done", "_ended", "_loop", "_run", "_send")
+
+    def __init__(
+        self,
+        loop: ReadyLoop,
+        coroutine: Coroutine[Any, Any, object],
+        done: Callable[[BaseException | None], object],
+    ) -> None:
+        self._loop = loop
+        self._coroutine = coroutine
+        self._send = coroutine.send
+        self._run = copy_context().run
+        self._done = done
+        self._ended = False
+
+    def resume(self) -> None:
+        """Go on after a `PAUSE`; to be called by the loop, once for each pause."""
+        self._loop.current = self
+        try:
+            awaited = self._run(self._send, None)
+        except BaseException as error:
+            self._end(error)
+            return
+        if awaited is not PAUSE:
+            self._refuse(awaited)
+
+    def start(self) -> None:
+        """Run to the first pause; by the loop."""
+        if not self._ended:
+            self.resume()
+
+    def cancel(self, error: BaseException) -> None:
+        """Raise an error where the task stands, soon; nothing if it has ended by then."""
+        self._loop.call_soon(self._throw, error)
+
+    def close(self) -> None:
+        """Give the task up, if it has not ended: its coroutine is closed, and `done` is not called.
+
+        For one that ignores its errors even so, the rest is for the garbage collector.
+        """
+        if not self._ended:
+            self._ended = True
+            try:
+                self._run(self._coroutine.close)
+            except Exception as error:
+                log.error("a task that was given up failed: %r", error)  # noqa: TRY400 (no words of a peer in it)
+
+    def _throw(self, error: BaseException) -> None:
+        if self._ended:
+            return
+        self._loop.current = self
+        try:
+            awaited = self._run(self._coroutine.throw, error)
+        except BaseException as result:
+            self._end(result)
+            return
+        if awaited is not PAUSE:
+            self._refuse(awaited)
+
+    def _refuse(self, awaited: object) -> None:
+        """Raise the error about a foreign await at that await."""
+        error = foreign_error(awaited, self._loop.poller)
+        for _ in range(_CHANCES):
+            try:
+                awaited = self._run(self._coroutine.throw, error)
+            except BaseException as result:
+                self._end(result)
+                return
+            if awaited is PAUSE:
+                return
+            error = foreign_error(awaited, self._loop.poller)
+        self._run(self._coroutine.close)
+        self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        self._ended = True
+        self._done(None if isinstance(error, StopIteration) else error)
+        if not isinstance(error, Exception):
+            raise error  # the end of the program goes through the loop
+
+
+class ReadyLoop:
+    """Waits for descriptors and times, and calls back, in the thread that runs it.
+
+    Args:
+        poller: how to wait for descriptors.
+
+    Attributes:
+        poller: which one it is: ``epoll`` or ``select``.
+        current: the task that runs, or ran last.
+
+    Raises:
+        UsageError: the system has no epoll.
+    """
+
+    def __init__(self, poller: Poller = "auto") -> None:
+        chosen = "epoll" if poller == "auto" and hasattr(select, "epoll") else poller
+        self.poller: Literal["epoll", "select"] = "epoll" if chosen == "epoll" else "select"
+        self._poller = _Epoll() if chosen == "epoll" else _Select()
+        self._watches: dict[int, Watch] = {}
+        self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+        self._cancelled = 0
+        self.current: Task | None = None
+        self._flag = Flag()
+        self.add_reader(self._flag, self._flag.clear)
+
+    # Descriptors.
+
+    def add_reader(self, file: HasFileno | int, callback: Callable[..., object], *args: object) -> None:
+        """Call back whenever a descriptor is readable, until `remove_reader`.
+
+        Raises:
+            UsageError: select(2) cannot watch a descriptor of this number.
+        """
+        watch = self.watch(file)
+        watch.reader = partial(callback, *args) if args else callback
+        self.expect(watch, READ)
+
+    def remove_reader(self, file: HasFileno | int) -> bool:
+        """Call back no more; tell whether it was called back."""
+        watch = self._watches.get(_number(file))
+        if watch is None or watch.reader is None:
+            return False
+        watch.reader = None
+        self._forget(watch, READ)
+        return True
+
+    def add_writer(self, file: HasFileno | int, callback: Callable[..., object], *args: object) -> None:
+        """Call back whenever a descriptor is writable, until `remove_writer`; see `add_reader`."""
+        watch = self.watch(file)
+        watch.writer = partial(callback, *args) if args else callback
+        self.expect(watch, WRITE)
+
+    def remove_writer(self, file: HasFileno | int) -> bool:
+        """Call back no more; tell whether it was called back."""
+        watch = self._watches.get(_number(file))
+        if watch is None or watch.writer is None:
+            return False
+        watch.writer = None
+        self._forget(watch, WRITE)
+        return True
+
+    def watch(self, file: HasFileno | int) -> Watch:
+        """The watch of a descriptor, watched for nothing at first."""
+        number = _number(file)
+        watch = self._watches.get(number)
+        if watch is None:
+            watch = self._watches[number] = Watch(number)
+        return watch
+
+    def expect(self, watch: Watch, what: int) -> None:
+        """Have the poller watch for READ or WRITE, if it does not yet.
+
+        Nobody has to end this: what is watched for stays so when its wait is over, for mostly the next
+        wait is for the same, and to change it each time would be two system calls a message. The first
+        event that nobody waits for ends it.
+
+        Raises:
+            UsageError: select(2) cannot watch a descriptor of this number.
+        """
+        if not watch.mask & what:
+            self._poller.set(watch.fd, watch.mask, watch.mask | what)
+            watch.mask |= what
+
+    def unwatch(self, watch: Watch) -> None:
+        """Forget a descriptor; before it is closed, so that its number can be another's."""
+        if self._watches.get(watch.fd) is watch:
+            del self._watches[watch.fd]
+        watch.reader = watch.writer = None
+        if watch.mask:
+            self._poller.set(watch.fd, watch.mask, 0)
+            watch.mask = 0
+
+    def _forget(self, watch: Watch, what: int) -> None:
+        if watch.mask & what:
+            self._poller.set(watch.fd, watch.mask, watch.mask & ~what)
+            watch.mask &= ~what
+        if not watch.mask and watch.reader is None and watch.writer is None:
+            self._watches.pop(watch.fd, None)
+
+    # Times and turns.
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        """Call back after what is being done now."""
+        self._soon.append((callback, args))
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> None:
+        """The same from another thread or a signal handler: it wakes the loop; lost once that is closed."""
+        self._soon.append((callback, args))
+        self._flag.set()
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Call back once, in so many seconds."""
+        return self.call_at(time.monotonic() + seconds, callback, *args)
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Call back once, at an instant of `time.monotonic`."""
+        timer = Timer(self, partial(callback, *args) if args else callback)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def _note_cancelled(self) -> None:
+        # A heap lets go of its first entry only: the others wait until sweeping them all out pays.
+        self._cancelled += 1
+        if self._cancelled > _COMPACT and self._cancelled * 2 > len(self._timers):
+            self._timers[:] = [entry for entry in self._timers if entry[2].due]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    # Tasks.
+
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, object], done: Callable[[BaseException | None], object]
+    ) -> Task:
+        """Run a coroutine as a task, from soon on.
+
+        Args:
+            coroutine: it awaits only what pauses: `sleep`, a `ReadyWaiter`, transports over it. Another await
+                is answered with `ForeignAwaitError`, raised there.
+            done: called once when it has ended, with the error that it let out.
+        """
+        task = Task(self, coroutine, done)
+        self.call_soon(task.start)
+        return task
+
+    async def sleep(self, seconds: float) -> None:
+        """Let this task wait; see `hailer.sleep`."""
+        task = self.current
+        assert task is not None
+        turn = _Turn(task)
+        timer = self.call_later(seconds, turn.over) if seconds > 0 else None
+        if timer is None:
+            self.call_soon(turn.over)
+        try:
+            await PAUSE
+        finally:
+            turn.task = None
+            if timer is not None:
+                timer.cancel()
+
+    # Running.
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Wait and call back until it is over.
+
+        Signals that have a handler wake it, where this is the main thread. What a callback raises is
+        logged; only what ends the program (KeyboardInterrupt, SystemExit) goes through.
+
+        Args:
+            until: asked after each turn whether it is over.
+        """
+        poll, watches, soon, timers = self._poller.poll, self._watches, self._soon, self._timers
+        monotonic = time.monotonic
+        with self._flag.set_by_signals():
+            while not until():
+                if soon:
+                    wait: float | None = 0.0
+                elif timers:
+                    wait = max(0.0, timers[0][0] - monotonic())
+                else:
+                    wait = None
+                for fd, event in poll(wait):
+                    watch = watches.get(fd)
+                    if watch is None:
+                        continue  # forgotten in an earlier event of this turn
+                    try:
+                        if event != WRITE:  # readable or broken
+                            if watch.reader is not None:
+                                watch.reader()
+                            elif watch.mask & READ:
+                                self._forget(watch, READ)
+                        if event != READ:  # writable or broken
+                            if watch.writer is not None:
+                                watch.writer()
+                            elif watch.mask & WRITE:
+                                self._forget(watch, WRITE)
+                    except Exception as error:
+                        _fault(error)
+                if soon:
+                    self._run_soon()
+                if timers and timers[0][0] <= monotonic():
+                    self._run_timers()
+
+    def _run_soon(self) -> None:
+        """Call what is there now; what these add has its turn after the descriptors."""
+        for _ in range(len(self._soon)):
+            callback, args = self._soon.popleft()
+            try:
+                callback(*args)
+            except Exception as error:
+                _fault(error)
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            if not timer.due:
+                self._cancelled -= 1
+                continue
+            try:
+                timer.fire()
+            except Exception as error:
+                _fault(error)
+
+    def close(self) -> None:
+        """Release the loop's own descriptors; what others watch stays theirs to close.
+
+        A child process may do so after a fork, and takes nothing away from its parent.
+        """
+        self._poller.close()
+        self._flag.close()
+        self._watches.clear()
+        self._timers.clear()
+        self._soon.clear()
+
+
+class _Turn:
+    """The end of a task's sleep, unless the task was woken otherwise."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task) -> None:
+        self.task: Task | None = task
+
+    def over(self) -> None:
+        if self.task is not None:
+            self.task.resume()
+
+
+class ReadyWaiter:
+    """How a task of a `ReadyLoop` waits for a socket; one task at a time.
+
+    Most waits have a deadline and nearly none reaches it. So there is one timer, which is left running
+    when a wait ends and looks at the deadline of that time when it fires: usually a wait sets two
+    attributes and that is all.
+
+    Args:
+        loop: whose tasks wait.
+        sock: what they wait for; it does not block.
+    """
+
+    __slots__ = ("_deadline", "_expired", "_loop", "_resume", "_timer", "_timer_at", "_watch")
+
+    def __init__(self, loop: ReadyLoop, sock: HasFileno) -> None:
+        self._loop = loop
+        self._watch = loop.watch(sock)
+        self._resume: Callable[[], None] | None = None  # of the task that waits
+        self._deadline: float | None = None
+        self._expired = False
+        self._timer: Timer | None = None
+        self._timer_at = math.inf
+
+    async def readable(self, deadline: float | None) -> bool:
+        """Wait until it is readable, broken or `wake` is called; False: the deadline came first."""
+        watch = self._watch
+        watch.reader = self._begin(deadline)
+        try:
+            if not watch.mask & READ:
+                self._loop.expect(watch, READ)
+            await PAUSE
+        finally:
+            self._resume = watch.reader = None
+        return not self._expired
+
+    async def writable(self, deadline: float | None) -> bool:
+        """The same until something can be written."""
+        watch = self._watch
+        watch.writer = self._begin(deadline)
+        try:
+            if not watch.mask & WRITE:
+                self._loop.expect(watch, WRITE)
+            await PAUSE
+        finally:
+            self._resume = watch.writer = None
+        return not self._expired
+
+    def wake(self) -> None:
+        """Let whoever waits go on."""
+        if self._resume is not None:
+            self._loop.call_soon(self._awaken)
+
+    def release(self) -> None:
+        """Forget the socket, before it is closed."""
+        self._loop.unwatch(self._watch)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = math.inf
+
+    def _begin(self, deadline: float | None) -> Callable[[], None]:
+        if self._resume is not None:
+            raise BusyError("two tasks wait for one socket at once: let one task receive and send")
+        self._deadline = deadline
+        self._expired = False
+        if deadline is not None and deadline < self._timer_at:
+            self._set_timer(deadline)
+        task = self._loop.current
+        assert task is not None
+        self._resume = task.resume
+        return task.resume
+
+    def _awaken(self) -> None:
+        if self._resume is not None:
+            self._resume()
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        if self._resume is None or self._deadline is None:
+            return  # the next wait that has a deadline sets a timer
+        if self._deadline > time.monotonic():
+            self._set_timer(self._deadline)
+        else:
+            self._expired = True
+            self._resume()
+
+
+class _Epoll:
+    def __init__(self) -> None:
+        if not hasattr(select, "epoll"):
+            raise UsageError("this system has no epoll: choose model='select' or 'asyncio'")
+        self._epoll = select.epoll()
+        self.close = self._epoll.close
+
+    def set(self, fd: int, old: int, new: int) -> None:
+        if not old:
+            self._epoll.register(fd, new)
+        elif new:
+            self._epoll.modify(fd, new)
+        else:
+            # To close a descriptor is not enough: one that a child has inherited would stay.
+            self._epoll.unregister(fd)
+
+    def poll(self, wait: float | None) -> Sequence[tuple[int, int]]:
+        return self._epoll.poll(wait, _EVENTS)
+
+
+class _Select:
+    def __init__(self) -> None:
+        self._read: set[int] = set()
+        self._write: set[int] = set()
+
+    def set(self, fd: int, _old: int, new: int) -> None:
+        if fd >= FD_SETSIZE:
+            raise UsageError(
+                f"select(2) cannot watch descriptor {fd}, only those below {FD_SETSIZE}:"
+                " choose model='epoll' or allow fewer connections"
+            )
+        (self._read.add if new & READ else self._read.discard)(fd)
+        (self._write.add if new & WRITE else self._write.discard)(fd)
+
+    def poll(self, wait: float | None) -> Sequence[tuple[int, int]]:
+        readable, writable, _ = select.select(self._read, self._write, (), wait)
+        if not writable:
+            return [(fd, READ) for fd in readable]
+        events = dict.fromkeys(readable, READ)
+        for fd in writable:
+            events[fd] = events.get(fd, 0) | WRITE
+        return list(events.items())
+
+    def close(self) -> None:
+        pass
+
+
+def _number(file: HasFileno | int) -> int:
+    return file if isinstance(file, int) else file.fileno()
+
+
+def _fault(error: Exception) -> None:
+    # The traceback only when asked for: the words of a peer may stand in it.
+    log.error("a fault in hailer: %r", error, exc_info=log.isEnabledFor(logging.DEBUG))
