@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hailer.errors import ResolveError as ResolveError
     from hailer.errors import TimedOut as TimedOut
     from hailer.errors import TlsError as TlsError
+    from hailer.errors import TlsError as TlsError
     from hailer.errors import TruncatedMessage as TruncatedMessage
     from hailer.errors import UsageError as UsageError
     from hailer.framing import Framing as Framing
@@ -77,6 +78,7 @@ _HOME = {
     "RelayError": "hailer.errors",
     "ResolveError": "hailer.errors",
     "TimedOut": "hailer.errors",
+    "TlsError": "hailer.errors",
     "TlsError": "hailer.errors",
     "TruncatedMessage": "hailer.errors",
     "UsageError": "hailer.errors",

@@ -15,6 +15,7 @@
     │   ├── EndOfStream           the peer finished, between two messages
     │   ├── ConnectionLost        the peer vanished: reset, aborted, unreachable
     │   └── ConnectionClosed      this side closed it
+    ├── TlsError                  TLS could not be agreed on or was broken
     ├── FramingError              the peer's bytes break the framing
     │   ├── MessageTooLong        a message over the limit
     │   ├── TruncatedMessage      the stream ended in the middle of a message
@@ -121,6 +122,10 @@ class ConnectionLost(ConnectionEnded):
 
 class ConnectionClosed(ConnectionEnded):
     """This side has closed the connection."""
+
+
+class TlsError(HailerError):
+    """TLS could not be agreed on with the peer, or was broken afterwards; the connection carries no more."""
 
 
 class FramingError(HailerError):

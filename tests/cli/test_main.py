@@ -23,6 +23,7 @@ from hailer.errors import (
     Refused,
     ResolveError,
     TimedOut,
+    TlsError,
 )
 from hailer.relay.core.limits import Limits
 
@@ -130,6 +131,7 @@ def test_wrong_usage_is_one_sentence_with_a_hint(hailer: Run, args: list[str], s
         (ResolveError(""), 6),
         (DialError(""), 7),
         (TimedOut(""), 28),
+        (TlsError(""), 35),
         (ListenError(""), 1),
         (Refused("offline", "SEND", ""), 1),
         (HailerError(""), 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hailer.errors import DialError, HailerError, ResolveError, TimedOut, UsageError
+from hailer.errors import DialError, HailerError, ResolveError, TimedOut, TlsError, UsageError
 
 __all__ = ["BROKEN_PIPE", "DONE", "FAILED", "INTERRUPTED", "MEANINGS", "TERMINATED", "USAGE", "exit_code"]
 
@@ -21,6 +21,7 @@ _OF_ERRORS: Final[tuple[tuple[type[HailerError], int], ...]] = (
     (ResolveError, 6),
     (DialError, 7),
     (TimedOut, 28),
+    (TlsError, 35),
     (HailerError, FAILED),
 )
 
@@ -31,6 +32,7 @@ MEANINGS: Final = (
     (6, "a name did not resolve"),
     (7, "not connected"),
     (28, "timed out"),
+    (35, "TLS failed"),
     (INTERRUPTED, "interrupted by Ctrl-C"),
     (BROKEN_PIPE, "nobody read the output any more"),
     (TERMINATED, "ended by SIGTERM"),
