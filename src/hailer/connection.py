@@ -26,13 +26,28 @@ if TYPE_CHECKING:
     from hailer.framing import Framing
     from hailer.transport import RecordTransport, Transport
 
-__all__ = ["READ_SIZE", "Connection", "Handler", "RecordConnection", "sleep", "sleeper"]
+__all__ = [
+    "READ_SIZE",
+    "Connection",
+    "Dial",
+    "Handler",
+    "RecordConnection",
+    "dialler",
+    "sleep",
+    "sleeper",
+]
 
 READ_SIZE = 64 * 1024
 """Bytes asked of a transport at once, unless the framing asks for another number."""
 
 sleeper: ContextVar[Callable[[float], Awaitable[None]] | None] = ContextVar("sleeper", default=None)
 """What `sleep` awaits in this context; the driver of a concurrency model sets it."""
+
+Dial = Callable[..., Awaitable["Transport | RecordTransport"]]
+"""``async def dial(endpoint, *, timeout, retries, retry_delay, on_retry, local)``: gives a transport."""
+
+dialler: ContextVar[Dial | None] = ContextVar("dialler", default=None)
+"""What `hailer.connect` dials with in this context; the driver of a concurrency model sets it."""
 
 
 class Connection:
