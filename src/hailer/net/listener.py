@@ -1,19 +1,48 @@
-"""A listening socket, and its endpoint as bound."""
+"""A listening socket, its endpoint as bound, and what is accepted from it."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from socket import SOCK_STREAM
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
     from hailer.endpoint import Endpoint
+    from hailer.net.address import RawAddress
+    from hailer.net.outlet import Outlet
 
-__all__ = ["Listener", "SocketFile"]
+__all__ = ["Accepted", "Listener", "SocketFile"]
+
+
+class Accepted(NamedTuple):
+    """A connection, or a conversation in datagrams, that has just been accepted.
+
+    Attributes:
+        socket: connected; whether it blocks is up to whoever takes it over.
+        kind: ``stream`` for bytes; ``record`` where the kernel keeps the boundaries of messages.
+        scheme: the kind of its endpoints, such as ``tcp``.
+        address: the address of the peer.
+        local: the address of this side, where the socket's own name does not tell it.
+        outlet: where answers go, when they do not go through the socket itself.
+    """
+
+    socket: socket.socket
+    kind: Literal["stream", "record"]
+    scheme: str
+    address: RawAddress
+    local: RawAddress | None = None
+    outlet: Outlet | None = None
+
+    def close(self) -> None:
+        """Close its descriptors here: by who does not serve it, such as the parent after a fork."""
+        self.socket.close()
+        if self.outlet is not None:
+            self.outlet.close()
 
 
 class SocketFile(NamedTuple):
@@ -52,9 +81,13 @@ class Listener:
     """A listening socket.
 
     Attributes:
-        socket: the socket: it blocks, and no child process inherits it through `exec`.
+        socket: the socket; no child process inherits it through `exec`.
         endpoint: what it listens on, with the real port.
         name: the name that systemd gave it (FileDescriptorName=), otherwise empty.
+        single: set before serving by a model that serves one conversation after another or in several
+            processes: each datagram is then a conversation of its own. Without effect on connections.
+        paused: set while a model takes no new connection. Such a model need not look at the listener,
+            unless `forwards` is true.
     """
 
     def __init__(
@@ -71,6 +104,8 @@ class Listener:
         self.socket = sock
         self.endpoint = endpoint
         self.name = name
+        self.single = False
+        self.paused = False
         self._file = file
         self._owner = os.getpid()
 
@@ -85,11 +120,41 @@ class Listener:
     ) -> None:
         self.close()
 
+    @property
+    def forwards(self) -> bool:
+        """Whether `accept` also carries datagrams to conversations that were accepted before.
+
+        Then it is to be called when `fileno` is readable, even while `paused`: it accepts nothing new then.
+        """
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing to accept any more, as after the one connection that was inherited."""
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when `accept` has something to do; -1 once closed."""
+        return self.socket.fileno()
+
+    def accept(self) -> Accepted:
+        """Accept one connection or conversation, without waiting.
+
+        Raises:
+            BlockingIOError: there is none for now.
+            OSError: as accept(2) has them: no descriptor left, or a connection that is gone already.
+        """
+        if self.socket.gettimeout() != 0:
+            self.socket.setblocking(False)
+        sock, address = self.socket.accept()
+        kind: Literal["stream", "record"] = "stream" if sock.type == SOCK_STREAM else "record"
+        return Accepted(sock, kind, self.endpoint.scheme, address)
+
     def close(self) -> None:
         """Stop listening; may be called twice.
 
         The file of a Unix socket is removed if it is still ours, and only by the process that made
-        it: a forked child closes its descriptor and leaves the file to its parent.
+        it: a forked child closes its descriptors and leaves the rest to its parent.
         """
         file, self._file = self._file, None
         if file is not None and os.getpid() == self._owner:
