@@ -1,4 +1,4 @@
-"""The conformance suite of a transport: all that `hailer.connection.Transport` promises.
+"""The conformance suite of a transport: all that `hailer.transport.Transport` promises.
 
     async def test_my_transport() -> None:
         await check_transport(make_pair)          # one whose coroutines suspend, under asyncio
@@ -12,49 +12,31 @@ Each check is written once, as what either side does, and run as two tasks or in
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from hailer.errors import ConnectionClosed, ConnectionLost, HailerError, TimedOut
-from hailer.runtime.blocking import run_to_end
+from hailer.errors import ConnectionClosed, ConnectionLost, TimedOut
+from hailer.testing.sides import SHORT, Sides, expect, run_blocking_checks, run_checks, soon
 
 if TYPE_CHECKING:
     from hailer.transport import Transport
 
 __all__ = ["check_blocking_transport", "check_transport"]
 
-Sides = tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]
 Check = Callable[["Transport", "Transport"], Sides]
 
-_PATIENCE = 20.0
-_SHORT = 0.05
 _MOST_BUFFERED = 64 << 20
 _BLOCK = bytes(range(256)) * 256
 
 
-def _soon(seconds: float = _PATIENCE) -> float:
-    return time.monotonic() + seconds
-
-
 async def _pull_all(transport: Transport, limit: int = 65536) -> bytes:
     parts = []
-    while data := await transport.pull(limit, _soon()):
+    while data := await transport.pull(limit, soon()):
         assert len(data) <= limit, f"pull({limit}) gave {len(data)} bytes"
         parts.append(data)
         assert len(parts) < 100_000, "the stream has no end"
     return b"".join(parts)
-
-
-async def _expect(
-    error: type[HailerError] | tuple[type[HailerError], ...], work: Awaitable[object], what: str
-) -> None:
-    try:
-        result = await work
-    except error:
-        return
-    raise AssertionError(f"{what} gave {result!r}; expected {error}")
 
 
 def both_directions(one: Transport, other: Transport) -> Sides:
@@ -64,15 +46,15 @@ def both_directions(one: Transport, other: Transport) -> Sides:
         assert one.local == other.peer, "the local endpoint of one side is the peer of the other"
         assert one.peer == other.local, "the local endpoint of one side is the peer of the other"
         for _ in range(4):
-            await one.push(_BLOCK, _soon())
-        await one.push(b"", _soon())
+            await one.push(_BLOCK, soon())
+        await one.push(b"", soon())
         await one.finish()
         assert await _pull_all(one, 1000) == _BLOCK[:5000], "bytes came changed or out of order"
 
     async def right() -> None:
         assert await _pull_all(other, 777) == _BLOCK * 4, "bytes came changed or out of order"
         for start in range(0, 5000, 50):
-            await other.push(_BLOCK[start : start + 50], _soon())
+            await other.push(_BLOCK[start : start + 50], soon())
         await other.finish()
 
     return left(), right()
@@ -82,10 +64,10 @@ def single_bytes(one: Transport, other: Transport) -> Sides:
     """A pull of one byte gives one byte."""
 
     async def left() -> None:
-        await one.push(b"abc", _soon())
+        await one.push(b"abc", soon())
 
     async def right() -> None:
-        assert [await other.pull(1, _soon()) for _ in range(3)] == [b"a", b"b", b"c"]
+        assert [await other.pull(1, soon()) for _ in range(3)] == [b"a", b"b", b"c"]
 
     return left(), right()
 
@@ -94,16 +76,16 @@ def half_close(one: Transport, other: Transport) -> Sides:
     """After finish the peer's pulls give the end, again and again, and its answers still come."""
 
     async def left() -> None:
-        await one.push(b"question", _soon())
+        await one.push(b"question", soon())
         await one.finish()
         await one.finish()
-        await _expect(ConnectionClosed, one.push(b"more", _soon()), "a push after finish")
+        await expect(ConnectionClosed, one.push(b"more", soon()), "a push after finish")
         assert await _pull_all(one) == b"answer"
 
     async def right() -> None:
         assert await _pull_all(other) == b"question"
-        assert await other.pull(10, _soon()) == b"", "the end of the stream is there at each pull"
-        await other.push(b"answer", _soon())
+        assert await other.pull(10, soon()) == b"", "the end of the stream is there at each pull"
+        await other.push(b"answer", soon())
         await other.finish()
 
     return left(), right()
@@ -114,15 +96,15 @@ def timed_out_pull(one: Transport, other: Transport) -> Sides:
 
     async def left() -> None:
         start = time.monotonic()
-        await _expect(TimedOut, one.pull(10, start + _SHORT), "a pull of nothing")
-        assert time.monotonic() - start >= _SHORT * 0.9, "the pull ended before its deadline"
-        await _expect(TimedOut, one.pull(10, start), "a pull of nothing with a deadline that has passed")
-        await one.push(b"go", _soon())
-        assert await one.pull(10, _soon()) == b"late"
+        await expect(TimedOut, one.pull(10, start + SHORT), "a pull of nothing")
+        assert time.monotonic() - start >= SHORT * 0.9, "the pull ended before its deadline"
+        await expect(TimedOut, one.pull(10, start), "a pull of nothing with a deadline that has passed")
+        await one.push(b"go", soon())
+        assert await one.pull(10, soon()) == b"late"
 
     async def right() -> None:
-        assert await other.pull(10, _soon()) == b"go"
-        await other.push(b"late", _soon())
+        assert await other.pull(10, soon()) == b"go"
+        await other.push(b"late", soon())
 
     return left(), right()
 
@@ -134,7 +116,7 @@ def back_pressure(one: Transport, other: Transport) -> Sides:
         taken = 0
         try:
             while taken < _MOST_BUFFERED:
-                await one.push(_BLOCK, _soon(_SHORT))
+                await one.push(_BLOCK, soon(SHORT))
                 taken += len(_BLOCK)
         except TimedOut:
             pass
@@ -142,7 +124,7 @@ def back_pressure(one: Transport, other: Transport) -> Sides:
         came = 0
         try:
             while True:
-                data = await other.pull(len(_BLOCK), _soon(_SHORT * 4))
+                data = await other.pull(len(_BLOCK), soon(SHORT * 4))
                 start = came % len(_BLOCK)
                 assert (_BLOCK + _BLOCK)[start : start + len(data)] == data, (
                     "bytes came changed or out of order"
@@ -152,13 +134,13 @@ def back_pressure(one: Transport, other: Transport) -> Sides:
             pass
         assert came >= taken, f"{taken} bytes were taken and {came} came"
         try:
-            await one.push(b"after", _soon(_SHORT))
+            await one.push(b"after", soon(SHORT))
         except TimedOut:
             return  # without any buffer a push waits for its pull
         except ConnectionLost:
             return  # the push that timed out had sent a part
         assert came == taken, "a push that timed out had sent something, and the next was taken all the same"
-        assert await other.pull(100, _soon()) == b"after"
+        assert await other.pull(100, soon()) == b"after"
 
     async def right() -> None:
         pass
@@ -170,17 +152,17 @@ def data_before_the_end(one: Transport, other: Transport) -> Sides:
     """What was pushed before close still comes; afterwards a peer that goes on pushing learns of it."""
 
     async def left() -> None:
-        await one.push(_BLOCK, _soon())
+        await one.push(_BLOCK, soon())
         await one.close()
         await one.close()
-        await _expect(ConnectionClosed, one.pull(10, _soon()), "a pull after close")
-        await _expect(ConnectionClosed, one.push(b"x", _soon()), "a push after close")
+        await expect(ConnectionClosed, one.pull(10, soon()), "a pull after close")
+        await expect(ConnectionClosed, one.push(b"x", soon()), "a push after close")
 
     async def right() -> None:
         assert await _pull_all(other) == _BLOCK
         try:
             while True:
-                await other.push(_BLOCK, _soon())
+                await other.push(_BLOCK, soon())
         except ConnectionLost:
             pass
 
@@ -191,18 +173,18 @@ def abort_is_seen(one: Transport, other: Transport) -> Sides:
     """An abort ends both sides, at once and without complaint when repeated."""
 
     async def left() -> None:
-        assert await one.pull(10, _soon()) == b"ready"
+        assert await one.pull(10, soon()) == b"ready"
         one.abort()
         one.abort()
-        await _expect(ConnectionClosed, one.pull(10, _soon()), "a pull after abort")
-        await _expect(ConnectionClosed, one.push(b"x", _soon()), "a push after abort")
+        await expect(ConnectionClosed, one.pull(10, soon()), "a pull after abort")
+        await expect(ConnectionClosed, one.push(b"x", soon()), "a push after abort")
         await one.close()
 
     async def right() -> None:
-        await other.push(b"ready", _soon())
+        await other.push(b"ready", soon())
         try:
             # Kernels that cannot say that a peer broke off, as for Unix sockets, say that it finished.
-            assert await other.pull(10, _soon()) == b""
+            assert await other.pull(10, soon()) == b""
         except ConnectionLost:
             pass
 
@@ -213,11 +195,11 @@ def abort_wakes(one: Transport, other: Transport) -> Sides:
     """Whoever waits in a pull wakes when its own side aborts."""
 
     async def left() -> None:
-        await one.push(b"waiting", _soon())
-        await _expect(ConnectionClosed, one.pull(10, _soon()), "a pull on an aborted transport")
+        await one.push(b"waiting", soon())
+        await expect(ConnectionClosed, one.pull(10, soon()), "a pull on an aborted transport")
 
     async def right() -> None:
-        assert await other.pull(10, _soon()) == b"waiting"
+        assert await other.pull(10, soon()) == b"waiting"
         one.abort()
 
     return left(), right()
@@ -245,28 +227,7 @@ async def check_transport(make_pair: Callable[[], Awaitable[tuple[Transport, Tra
     Raises:
         AssertionError: they do not; a note names the check.
     """
-    for check in (*CHECKS, _cancelled_pull):
-        one, other = await make_pair()
-        try:
-            await _play_together(check(one, other))
-        except BaseException as error:
-            error.add_note(f"in the check {check.__name__}: {check.__doc__}")
-            raise
-        finally:
-            await one.close()
-            await other.close()
-
-
-async def _play_together(sides: Sides) -> None:
-    tasks = [asyncio.ensure_future(side) for side in sides]
-    done, left = await asyncio.wait(tasks, timeout=2 * _PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
-    for task in done:
-        task.result()
-    if left:
-        raise AssertionError("a side did not come to an end")
+    await run_checks((*CHECKS, _cancelled_pull), make_pair)
 
 
 def check_blocking_transport(make_pair: Callable[[], tuple[Transport, Transport]]) -> None:
@@ -278,31 +239,7 @@ def check_blocking_transport(make_pair: Callable[[], tuple[Transport, Transport]
     Raises:
         AssertionError: they do not; a note names the check.
     """
-    for check in CHECKS:
-        one, other = make_pair()
-        errors: list[BaseException] = []
-
-        def play(side: Coroutine[Any, Any, None], errors: list[BaseException] = errors) -> None:
-            try:
-                run_to_end(side)
-            except BaseException as error:
-                errors.append(error)
-
-        try:
-            left, right = check(one, other)
-            threads = [threading.Thread(target=play, args=(side,), daemon=True) for side in (left, right)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(2 * _PATIENCE)
-            if any(thread.is_alive() for thread in threads):
-                errors.append(AssertionError("a side did not come to an end"))
-            if errors:
-                errors[0].add_note(f"in the check {check.__name__}: {check.__doc__}")
-                raise errors[0]
-        finally:
-            run_to_end(one.close())
-            run_to_end(other.close())
+    run_blocking_checks(CHECKS, make_pair)
 
 
 def _cancelled_pull(one: Transport, other: Transport) -> Sides:
@@ -310,21 +247,21 @@ def _cancelled_pull(one: Transport, other: Transport) -> Sides:
 
     async def left() -> None:
         for _ in range(20):
-            pull = asyncio.ensure_future(one.pull(4, _soon()))
+            pull = asyncio.ensure_future(one.pull(4, soon()))
             await asyncio.sleep(0)
-            await one.push(b"go", _soon())
+            await one.push(b"go", soon())
             # Wait until the bytes have come, at the moment of which the pull may be done or not.
             await asyncio.sleep(0.001)
             pull.cancel()
             try:
                 data = await pull
             except asyncio.CancelledError:
-                data = await one.pull(4, _soon())
+                data = await one.pull(4, soon())
             assert data == b"back"
 
     async def right() -> None:
         for _ in range(20):
-            assert await other.pull(2, _soon()) == b"go"
-            await other.push(b"back", _soon())
+            assert await other.pull(2, soon()) == b"go"
+            await other.push(b"back", soon())
 
     return left(), right()
