@@ -68,6 +68,9 @@ class Server:
         unix_mode: the permissions of a Unix socket's path.
         loop: the event loop of the asyncio model: uvloop where it is installed (``auto``), or by name.
 
+    Attributes:
+        ended_by: the number of the signal that ended `serve`, None for another end.
+
     Raises:
         UsageError: a model or framing that does not exist, what cannot be combined (`hailer.matrix`), or a
             handler that the model cannot run.
@@ -129,6 +132,7 @@ class Server:
         self._served = False
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self.ended_by: int | None = None
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -261,10 +265,11 @@ class Server:
         """Drain at the first signal, stop at the second; a third interrupts."""
         count = 0
 
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
+        def on_signal(number: int, _frame: FrameType | None) -> None:
             nonlocal count
             count += 1
             if count == 1:
+                self.ended_by = number
                 self.drain()
             elif count == 2:
                 self.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from hailer.cli.talk import shown
+from hailer.cli.conversation import shown
 from hailer.endpoint import Endpoint
 from hailer.relay.client.events import Message
 from tests.cli.conftest import running_relay

@@ -43,8 +43,8 @@ def command(own_name: str, room: str, options: RelayOptions, notes: Notes) -> No
     """
     from dataclasses import replace  # noqa: PLC0415 (these are not for --help)
 
+    from hailer.cli.conversation import Talk  # noqa: PLC0415
     from hailer.cli.login import as_room  # noqa: PLC0415
     from hailer.cli.running import run  # noqa: PLC0415
-    from hailer.cli.talk import Talk  # noqa: PLC0415
 
     run(Talk(replace(options, name=own_name), as_room(room), notes).run())

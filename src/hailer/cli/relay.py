@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
-from hailer.cli.notes import output_error, warn
+from hailer.cli.notes import warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
+from hailer.cli.serving import announce, as_typed, log_to_standard_error
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
 
@@ -133,7 +130,7 @@ def command(
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415 (not for --help)
 
-    logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], format="hailer: %(message)s")
+    log_to_standard_error(notes)
     settings = Settings(
         listen=tuple(listen), model=model, limits=Limits(**limits), drain=drain, insecure=insecure
     )
@@ -148,7 +145,7 @@ def command(
         signal.signal(number, stop)
     endpoints = server.bind()
     try:
-        _announce(endpoints)
+        announce(endpoints)
     except BaseException:
         server.close()
         raise
@@ -159,23 +156,12 @@ def command(
         raise click.exceptions.Exit(INTERRUPTED)
 
 
-_LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
-
-
-def _announce(endpoints: Sequence[Endpoint]) -> None:
-    try:
-        for endpoint in endpoints:
-            print(f"listening on {endpoint}", flush=True)
-    except OSError as error:
-        raise output_error(error) from error
-
-
 def _hint(wanted: Endpoint, bound: Endpoint) -> str:
     """Three ways to talk to the relay, for who has just started it."""
     default = str(wanted) == DEFAULT_RELAY
     where = wanted if default else bound
     relay = f" --relay {where}" if not default else ""
-    command = _command()
+    command = as_typed()
     by_hand = f"{command} connect {where}" if where.path else f"telnet {where.host} {where.port}"
     argument = f", {str(where)!r}" if not default else ""
     return (
@@ -184,16 +170,3 @@ def _hint(wanted: Endpoint, bound: Endpoint) -> str:
         f"in Python:    async with hailer.RelayClient('ann'{argument}) as client: ...\n"
         "Ctrl-C ends the relay."
     )
-
-
-def _command() -> str:
-    """What to type for this command: its name where the shell finds it, else its path."""
-    called = Path(sys.argv[0])
-    found = shutil.which("hailer")
-    if called.name != "hailer":
-        return "python3 -m hailer"
-    if found is not None and Path(found).resolve() == called.resolve():
-        return "hailer"
-    with suppress(ValueError):
-        return str(called.absolute().relative_to(Path.cwd()))
-    return str(called)

@@ -1,0 +1,54 @@
+"""What the verbs that serve have in common: where the log goes, what is printed once they listen, Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hailer.cli.notes import output_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hailer.cli.notes import Notes
+    from hailer.endpoint import Endpoint
+
+__all__ = ["announce", "as_typed", "log_to_standard_error"]
+
+_LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+def log_to_standard_error(notes: Notes) -> None:
+    """Have the log written to standard error, as much of it as -v and -q ask for."""
+    logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], format="hailer: %(message)s")
+
+
+def announce(endpoints: Sequence[Endpoint]) -> None:
+    """Print ``listening on ENDPOINT`` for each; on standard error where standard output is served itself.
+
+    Raises:
+        HailerError: nobody reads it.
+    """
+    taken = any(endpoint.scheme == "stdio" for endpoint in endpoints)
+    try:
+        for endpoint in endpoints:
+            print(f"listening on {endpoint}", flush=True, file=sys.stderr if taken else sys.stdout)
+    except OSError as error:
+        raise output_error(error) from error
+
+
+def as_typed() -> str:
+    """What to type for this command: its name where the shell finds it, else its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("hailer")
+    if called.name != "hailer":
+        return "python3 -m hailer"
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "hailer"
+    with suppress(ValueError):
+        return str(called.absolute().relative_to(Path.cwd()))
+    return str(called)
