@@ -150,11 +150,21 @@ class Listener:
         kind: Literal["stream", "record"] = "stream" if sock.type == SOCK_STREAM else "record"
         return Accepted(sock, kind, self.endpoint.scheme, address)
 
+    def belong_to(self, process: int) -> None:
+        """Leave the file of a Unix socket to another process, which shares this listener since a fork.
+
+        To be called by both: the process that made it, and the one that removes it.
+
+        Args:
+            process: the number (pid) of the latter.
+        """
+        self._owner = process
+
     def close(self) -> None:
         """Stop listening; may be called twice.
 
         The file of a Unix socket is removed if it is still ours, and only by the process that made
-        it: a forked child closes its descriptors and leaves the rest to its parent.
+        it (see `belong_to`): a forked child closes its descriptors and leaves the rest to its parent.
         """
         file, self._file = self._file, None
         if file is not None and os.getpid() == self._owner:
