@@ -1,4 +1,7 @@
-"""`python -m bench`: start each relay by itself, put the same loads on it, and print how they compare."""
+"""`python -m bench`: start each relay by itself, put the same loads on it, and print how they compare.
+
+`python -m bench echo` measures the library's echo servers instead: see `bench.echo`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import echo
 from bench.load import LOADS, LoadError, raise_descriptor_limit
 from bench.peers import PEER_NAMES, Peer, PeerError, cores_to_use, find_peers, pinned, running
 from bench.report import Cell, Results, render
@@ -157,6 +161,8 @@ def words(text: str, known: Sequence[str], option: str, parser: argparse.Argumen
 
 def main() -> int:
     """Parse the command line, measure, write the results; returns the exit status."""
+    if sys.argv[1:2] == ["echo"]:
+        return echo.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="five loads, about two minutes (all: about ten)")
     parser.add_argument("--rounds", type=int, help="measurements of each load and relay (default 3, short 2)")
