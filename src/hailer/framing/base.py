@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hailer.errors import MessageTooLong, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from hailer.errors import FramingError
 
-__all__ = ["DEFAULT_MAX_MESSAGE", "Decoder", "Framing", "Received", "check_max_message", "too_long"]
+__all__ = [
+    "DEFAULT_MAX_MESSAGE",
+    "Decoder",
+    "Framing",
+    "Received",
+    "check_max_message",
+    "encoder_of_many",
+    "too_long",
+]
 
 # The default has to hold what people send in earnest and still be small against a machine's memory
 # when every connection of a server uses all of it. Precedents: IRC has 512 bytes a line, h11 buffers
@@ -45,7 +55,11 @@ class Decoder(Protocol):
 
 
 class Framing(Protocol):
-    """How messages are told apart in a stream of bytes. Holds no state; each stream has a decoder."""
+    """How messages are told apart in a stream of bytes. Holds no state; each stream has a decoder.
+
+    A framing may also have ``encode_many(messages: Sequence[bytes]) -> bytes``, which gives the same bytes as
+    joining what `encode` gives for each, and refuses what that refuses, without a call for each message.
+    """
 
     @property
     def name(self) -> str:
@@ -75,6 +89,16 @@ class Framing(Protocol):
             MessageError: this framing cannot carry it; send it another way.
         """
         ...
+
+
+def encoder_of_many(framing: Framing) -> Callable[[Sequence[bytes]], bytes]:
+    """What frames a batch of messages for sending: the framing's own way, or one message after another."""
+    own: Any = getattr(framing, "encode_many", None)
+    if own is not None:
+        chosen: Callable[[Sequence[bytes]], bytes] = own
+        return chosen
+    encode = framing.encode
+    return lambda messages: b"".join(map(encode, messages))
 
 
 def check_max_message(max_message: int) -> int:

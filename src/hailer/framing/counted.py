@@ -10,7 +10,7 @@ from hailer.errors import BadFrame, MessageError, TruncatedMessage
 from hailer.framing.base import DEFAULT_MAX_MESSAGE, check_max_message, too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hailer.framing.base import Received
 
@@ -137,6 +137,16 @@ class LengthFraming:
                 f"a message of {len(message)} bytes does not fit a 4-byte length; send it in parts"
             )
         return _PREFIX.pack(len(message)) + message
+
+    def encode_many(self, messages: Sequence[bytes]) -> bytes:
+        """See `Framing`: prefixes and messages are joined at once, so no message is copied twice."""
+        sizes = [*map(len, messages)]
+        if max(sizes, default=0) > _LARGEST:
+            for message in messages:
+                self.encode(message)
+        return b"".join(
+            [part for pair in zip(map(_PREFIX.pack, sizes), messages, strict=True) for part in pair]
+        )
 
 
 @dataclass(frozen=True, slots=True)

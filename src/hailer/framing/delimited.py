@@ -10,7 +10,9 @@ from hailer.errors import MessageError, TruncatedMessage, UsageError
 from hailer.framing.base import DEFAULT_MAX_MESSAGE, check_max_message, too_long
 
 if TYPE_CHECKING:
-    from hailer.framing.base import Received
+    from collections.abc import Sequence
+
+    from hailer.framing.base import Framing, Received
 
 __all__ = ["DelimiterFraming", "LineFraming", "NullFraming", "ShortReadFraming"]
 
@@ -33,12 +35,24 @@ class _DelimitedDecoder:
         self._mark = mark
         self._limit = check_max_message(max_message)
         self._drop_cr = drop_cr
-        self._pending = bytearray()
+        self._pending: bytes | bytearray = b""
         self._tail = b""
         self._skipping = False
         self._ended = False
+        self._between = True  # two messages: nothing is kept, skipped or over
 
     def feed(self, data: bytes) -> list[Received]:
+        if self._between and data and len(data) <= self._limit:
+            # The usual read holds whole messages, and fewer bytes than one message may have: no message needs
+            # to be looked at, and all the work is a few calls of C.
+            if self._drop_cr and b"\r" in data:
+                data = data.replace(b"\r\n", b"\n")
+            whole: list[Received] = data.split(self._mark)  # type: ignore[assignment]  # bytes are `Received`
+            rest: bytes = whole.pop()  # type: ignore[assignment]
+            if rest:
+                self._between = False
+                self._keep(rest, whole)
+            return whole
         if self._ended:
             return []
         if not data:
@@ -48,6 +62,7 @@ class _DelimitedDecoder:
         rest = pieces.pop()
         received: list[Received] = self._completed(pieces) if pieces else []
         self._keep(rest, received)
+        self._between = not (rest or self._pending or self._skipping)
         return received
 
     def _completed(self, pieces: list[bytes]) -> list[Received]:
@@ -57,7 +72,7 @@ class _DelimitedDecoder:
         elif self._pending:
             self._pending += pieces[0]
             pieces[0] = bytes(self._pending)
-            self._pending.clear()
+            self._pending = b""
         if self._drop_cr:
             pieces = [piece.removesuffix(b"\r") for piece in pieces]
         if max(map(len, pieces), default=0) <= self._limit:
@@ -69,19 +84,26 @@ class _DelimitedDecoder:
         self._tail = rest[cut:]
         if self._skipping:
             return
-        self._pending += rest[:cut]
+        if not self._pending:
+            # The first piece is kept as it came: a message of two reads is copied once, when it is whole.
+            self._pending = rest[:cut]
+        else:
+            if isinstance(self._pending, bytes):
+                self._pending = bytearray(self._pending)  # which grows without copying all of it each time
+            self._pending += rest[:cut]
         size = len(self._pending)
         if self._drop_cr and self._pending.endswith(b"\r"):
             size -= 1  # it may yet turn out to be half of the line's end
         if size > self._limit:
-            self._pending.clear()
+            self._pending = b""
             self._skipping = True
             received.append(too_long(self._limit))
 
     def _end(self) -> list[Received]:
         self._ended = True
+        self._between = False
         partial = bytes(self._pending) + self._tail
-        self._pending.clear()
+        self._pending = b""
         # The message that is being skipped has been reported already.
         if self._skipping or not partial:
             return []
@@ -106,8 +128,9 @@ class _ShortReadDecoder(_DelimitedDecoder):
         if len(data) % self._size:
             if self._pending:
                 received.append(bytes(self._pending))
-                self._pending.clear()
+                self._pending = b""
             self._skipping = False
+            self._between = not self._ended
         return received
 
 
@@ -132,6 +155,13 @@ class LineFraming:
             )
         return message + b"\n"
 
+    def encode_many(self, messages: Sequence[bytes]) -> bytes:
+        """See `Framing`: the lines are joined and then looked at once."""
+        joined = b"\n".join([*messages, b""])
+        if joined.count(b"\n") != len(messages) or (b"\r" in joined and b"\r\n" in joined):
+            _refuse(self, messages)
+        return joined
+
 
 @dataclass(frozen=True, slots=True)
 class NullFraming:
@@ -147,6 +177,13 @@ class NullFraming:
     def encode(self, message: bytes) -> bytes:
         """See `Framing.encode`: refuses a message with a NUL in it."""
         return _with_nul(message)
+
+    def encode_many(self, messages: Sequence[bytes]) -> bytes:
+        """See `Framing`: the messages are joined and then looked at once."""
+        joined = b"\0".join([*messages, b""])
+        if joined.count(b"\0") != len(messages):
+            _refuse(self, messages)
+        return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +238,14 @@ class DelimiterFraming:
                 "the message holds the delimiter that ends it; take another delimiter, or the framing length"
             )
         return framed
+
+    def encode_many(self, messages: Sequence[bytes]) -> bytes:
+        """See `Framing`: the messages are joined and must come apart again as they were."""
+        parts = [*messages, b""]
+        joined = self.delimiter.join(parts)
+        if joined.split(self.delimiter) != parts:
+            _refuse(self, messages)
+        return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +302,12 @@ def _with_nul(message: bytes) -> bytes:
             "a message that a NUL ends cannot hold one; leave it out, or take the framing length"
         )
     return message + b"\0"
+
+
+def _refuse(framing: Framing, messages: Sequence[bytes]) -> None:
+    """Say which of a batch cannot be carried: `encode` raises at it."""
+    for message in messages:
+        framing.encode(message)
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
