@@ -16,8 +16,9 @@ A handler needs no sockets to be tested:
         await client.close()
         await handler
 
-    memory      pairs of transports in memory: with a bounded buffer, or in lockstep
+    memory      pairs of transports in memory: with a bounded buffer, in lockstep, or of records
     clock       a clock that tests move by hand
     transport   the conformance suite of a transport
+    records     the conformance suite of a record transport
     framing     the conformance suite of a framing
 """

@@ -1,4 +1,4 @@
-"""Pairs of transports in memory: what one pushes the other pulls. For asyncio programs."""
+"""Pairs of transports in memory, for asyncio programs: what one pushes, bytes or records, the other pulls."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from hailer.connection import READ_SIZE
 from hailer.endpoint import Endpoint
-from hailer.errors import ConnectionClosed, ConnectionLost, TimedOut
+from hailer.errors import ConnectionClosed, ConnectionLost, FramingError, TimedOut
+from hailer.framing import LengthFraming
+from hailer.framing.base import too_long
 from hailer.runtime.buffer import ByteQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hailer.testing.clock import FakeClock
 
-__all__ = ["MemoryTransport", "lockstep_pair", "memory_pair"]
+__all__ = ["MemoryRecordTransport", "MemoryTransport", "lockstep_pair", "memory_pair", "memory_record_pair"]
+
+_LARGEST = 1 << 30
 
 
 class _Pipe:
@@ -160,6 +165,50 @@ class MemoryTransport:
             await _cancel(waiting, timer)
 
 
+class MemoryRecordTransport:
+    """One end of a pair that keeps the boundaries of what is pushed.
+
+    Made by `memory_record_pair`.
+    """
+
+    def __init__(self, inner: MemoryTransport) -> None:
+        self._inner = inner
+        self._framing = LengthFraming()
+        self._decoder = self._framing.decoder(_LARGEST)
+
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint of this side."""
+        return self._inner.local
+
+    @property
+    def peer(self) -> Endpoint:
+        """The endpoint of the other side."""
+        return self._inner.peer
+
+    async def pull_records(self, limit: int, deadline: float | None = None) -> list[bytes | FramingError]:
+        while True:
+            data = await self._inner.pull(READ_SIZE, deadline)
+            received = self._decoder.feed(data)
+            if received or not data:
+                return [
+                    too_long(limit) if isinstance(item, bytes) and len(item) > limit else item
+                    for item in received
+                ]
+
+    async def push_records(self, records: Sequence[bytes], deadline: float | None = None) -> None:
+        await self._inner.push(b"".join(map(self._framing.encode, records)), deadline)
+
+    async def finish(self) -> None:
+        await self._inner.finish()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
@@ -187,6 +236,19 @@ def lockstep_pair(*, clock: FakeClock | None = None) -> tuple[MemoryTransport, M
         clock: what their deadlines go by; None is the monotonic clock.
     """
     return _pair(lambda: _Pipe(1, lockstep=True), clock)
+
+
+def memory_record_pair(
+    *, room: int = 65536, clock: FakeClock | None = None
+) -> tuple[MemoryRecordTransport, MemoryRecordTransport]:
+    """Make two connected record transports.
+
+    Args:
+        room: bytes in one direction, each record counting for 4 more, from which pushes wait.
+        clock: what their deadlines go by; None is the monotonic clock.
+    """
+    one, other = memory_pair(room=room, clock=clock)
+    return MemoryRecordTransport(one), MemoryRecordTransport(other)
 
 
 def _pair(make: Callable[[], _Pipe], clock: FakeClock | None) -> tuple[MemoryTransport, MemoryTransport]:
