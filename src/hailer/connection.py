@@ -14,9 +14,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from hailer.errors import BusyError, ConnectionClosed, EndOfStream, FramingError, UsageError
+from hailer.errors import (
+    BusyError,
+    ConnectionClosed,
+    EndOfStream,
+    FramingError,
+    HailerError,
+    UsageError,
+)
 from hailer.framing import DEFAULT_MAX_MESSAGE
-from hailer.framing.base import check_max_message
+from hailer.framing.base import check_max_message, encoder_of_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,9 +83,12 @@ class Connection:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start(transport, timeout, now)
-        self._transport = transport
+        # Bound once: each message would look them up again.
+        self._pull = transport.pull
+        self._push = transport.push
         self._encode = framing.encode
-        self._decoder = framing.decoder(max_message)
+        self._encode_many = encoder_of_many(framing)
+        self._feed = framing.decoder(max_message).feed
         self._read_size = framing.read_size or READ_SIZE
         self._message_timeout = message_timeout
 
@@ -124,9 +134,15 @@ class Connection:
             ConnectionClosed: this side closed the connection.
             BusyError: another task is receiving already.
         """
-        if not self._arrived:
-            await self._fill(timeout)
-        item = self._arrived.popleft()
+        arrived = self._arrived
+        if arrived:
+            item = arrived.popleft()
+        else:
+            received = await self._fill(timeout)
+            item = received[0]
+            if len(received) > 1:
+                arrived.extend(received)
+                arrived.popleft()
         if isinstance(item, FramingError):
             raise self._note(item)
         return item
@@ -139,7 +155,11 @@ class Connection:
         """
         arrived = self._arrived
         if not arrived:
-            await self._fill(timeout)
+            received = await self._fill(timeout)
+            # What one read brought goes straight through where no error is among it, which C can tell.
+            if [*map(type, received)].count(bytes) == len(received):
+                return cast("list[bytes]", received)
+            arrived.extend(received)
         messages = [item for item in arrived if not isinstance(item, FramingError)]
         if len(messages) == len(arrived):
             arrived.clear()
@@ -165,7 +185,7 @@ class Connection:
             ConnectionLost: the peer vanished.
             ConnectionClosed: this side finished or closed the connection.
         """
-        await self._transport.push(self._encode(message), self._deadline(timeout))
+        await self._push(self._encode(message), self._deadline(timeout))
 
     async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
         """Send a batch of messages at once, all of them or none.
@@ -173,9 +193,9 @@ class Connection:
         Raises:
             The same as `send`; a message that the framing cannot carry stops the whole batch.
         """
-        data = b"".join(map(self._encode, messages))
+        data = self._encode_many(messages if isinstance(messages, list) else list(messages))
         if data:
-            await self._transport.push(data, self._deadline(timeout))
+            await self._push(data, self._deadline(timeout))
 
     async def finish(self) -> None:
         """Tell the peer that no more will be sent; its answers can still be received.
@@ -219,38 +239,40 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection to {self.peer}>"
 
-    async def _fill(self, timeout: float | None) -> None:
+    async def _fill(self, timeout: float | None) -> list[bytes | FramingError]:
         """Read until at least one message, or an error in its place, has arrived."""
-        if self._receiving:
-            raise BusyError(
-                f"two tasks receive from {self.peer} at once: let one task receive and hand the messages on"
-            )
-        if self._closed:
-            raise ConnectionClosed("this side closed the connection: open another to go on")
-        if self._broken is not None:
-            raise self._broken.with_traceback(None)
-        if self._ended:
-            raise EndOfStream("the peer has finished sending: send what is left to answer, then close")
+        if self._receiving or self._closed or self._ended or self._broken is not None:
+            raise self._hindrance()
+        deadline = self._deadline(timeout)
         self._receiving = True
         try:
-            await self._read(self._deadline(timeout))
+            while True:
+                data = await self._pull(self._read_size, deadline)
+                received = self._feed(data)
+                if not data:
+                    self._ended = True
+                if received:
+                    return received
+                if not data:
+                    raise self._hindrance()
+                if self._message_timeout is not None:
+                    # The first bytes of a message start its own clock; later ones can only be later.
+                    end = self._now() + self._message_timeout
+                    deadline = end if deadline is None else min(deadline, end)
         finally:
             self._receiving = False
-        if not self._arrived:
-            raise EndOfStream("the peer has finished sending: send what is left to answer, then close")
 
-    async def _read(self, deadline: float | None) -> None:
-        """Read until a message has arrived or the peer has finished."""
-        while not self._arrived:
-            data = await self._transport.pull(self._read_size, deadline)
-            self._arrived.extend(self._decoder.feed(data))
-            if not data:
-                self._ended = True
-                return
-            if self._message_timeout is not None:
-                # The first bytes of a message start its own clock; later ones can only be later.
-                end = self._now() + self._message_timeout
-                deadline = end if deadline is None else min(deadline, end)
+    def _hindrance(self) -> HailerError:
+        """Why nothing can be received."""
+        if self._closed:
+            return ConnectionClosed("this side closed the connection: open another to go on")
+        if self._broken is not None:
+            return self._broken.with_traceback(None)
+        if self._ended:
+            return EndOfStream("the peer has finished sending: send what is left to answer, then close")
+        return BusyError(
+            f"two tasks receive from {self.peer} at once: let one task receive and hand the messages on"
+        )
 
     def _note(self, error: FramingError) -> FramingError:
         """Remember a fatal error: each later receive meets it again."""
@@ -300,10 +322,19 @@ class RecordConnection(Connection):
         if batch:
             await self._records.push_records(batch, self._deadline(timeout))
 
-    async def _read(self, deadline: float | None) -> None:
-        records = await self._records.pull_records(self._limit, deadline)
-        self._arrived.extend(records)
-        self._ended = not records
+    async def _fill(self, timeout: float | None) -> list[bytes | FramingError]:
+        if self._receiving or self._closed or self._ended or self._broken is not None:
+            raise self._hindrance()
+        deadline = self._deadline(timeout)
+        self._receiving = True
+        try:
+            records = await self._records.pull_records(self._limit, deadline)
+        finally:
+            self._receiving = False
+        if not records:
+            self._ended = True
+            raise self._hindrance()
+        return records
 
 
 async def sleep(seconds: float) -> None:
