@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERBS = ("relay", "chat", "send", "recv", "ask", "who", "connect")
+from hailer.cli.group import VERBS
 
 
 def page() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hailer._version import __version__
 
 if TYPE_CHECKING:
+    from hailer.connecting import connect as connect
     from hailer.connection import Connection as Connection
     from hailer.connection import Handler as Handler
     from hailer.connection import RecordConnection as RecordConnection
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from hailer.errors import ResolveError as ResolveError
     from hailer.errors import TimedOut as TimedOut
     from hailer.errors import TlsError as TlsError
-    from hailer.errors import TlsError as TlsError
     from hailer.errors import TruncatedMessage as TruncatedMessage
     from hailer.errors import UsageError as UsageError
     from hailer.framing import Framing as Framing
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from hailer.relay.client.events import Message as Message
     from hailer.relay.client.events import Offline as Offline
     from hailer.relay.client.events import Online as Online
-    from hailer.runtime.aio import connect as connect
     from hailer.server import Server as Server
     from hailer.transport import RecordTransport as RecordTransport
     from hailer.transport import Transport as Transport
@@ -91,7 +90,7 @@ _HOME = {
     "Message": "hailer.relay.client.events",
     "Offline": "hailer.relay.client.events",
     "Online": "hailer.relay.client.events",
-    "connect": "hailer.runtime.aio",
+    "connect": "hailer.connecting",
     "Server": "hailer.server",
     "RecordTransport": "hailer.transport",
     "Transport": "hailer.transport",

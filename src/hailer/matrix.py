@@ -131,7 +131,7 @@ def why_not_framing(transport: str, framing: Framing | str) -> str | None:
     `raw` means the same as no framing where the transport keeps the boundaries.
     """
     if TRANSPORTS[transport].records and as_framing(framing).name != "raw":
-        return f"{transport} keeps the boundaries of messages itself, so that no framing is needed"
+        return "this transport keeps the boundaries of messages itself, so that no framing is needed"
     return None
 
 
@@ -144,10 +144,7 @@ def why_not(model: str, transport: str, framing: Framing | str | None = None) ->
         framing: how messages are marked off; None for the transport's own way.
     """
     if MODELS[model].processes and transport == "stdio":
-        return (
-            f"standard input and output are one connection, which is there already: the {model} model has"
-            " nothing to fork for"
-        )
+        return "standard input and output are one connection, which is there: there is nothing to fork for"
     return (
         why_not_model(model)
         or why_not_transport(transport)

@@ -1,4 +1,4 @@
-"""``hailer connect``: lines to and from any stream server."""
+"""``hailer connect``: lines to and from any server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hailer.cli.options import (
     json_option,
     message_options,
     timeout_was_typed,
+    tls_options,
     verbosity_options,
 )
 from hailer.cli.output import Output, as_field, on_terminal
 from hailer.errors import (
     ConnectionEnded,
     EndOfStream,
-    EndpointError,
     MessageError,
     MessageTooLong,
     TimedOut,
@@ -33,14 +33,17 @@ from hailer.errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
     from hailer.cli.lines import Console
     from hailer.cli.notes import Notes
     from hailer.connection import Connection
     from hailer.framing import Framing
 
-__all__ = ["command"]
+__all__ = ["AS_IT_IS", "Talk", "command"]
 
-_AS_IT_IS: Final = ("raw", "eof")
+AS_IT_IS: Final = ("raw", "eof")
 """Framings without marks of their own: input and output are passed on as they are, not by lines."""
 
 
@@ -50,6 +53,8 @@ _AS_IT_IS: Final = ("raw", "eof")
 hailer connect localhost 7000
 printf 'GET / HTTP/1.0\\r\\n\\r\\n' | hailer connect --framing raw example.org:80
 hailer connect --framing netstring --send hello tcp://localhost:7000
+hailer connect --ca ca.pem tls://localhost:7443
+hailer connect wss://example.org/chat
 """,
 )
 @click.argument("words", metavar="ENDPOINT | HOST PORT", nargs=-1, required=True)
@@ -59,16 +64,19 @@ hailer connect --framing netstring --send hello tcp://localhost:7000
     "Give up after so long, 0 for never: connecting, and waiting for the answer to --send; given on the"
     " command line, also each silence once input has ended.  [default: 10]"
 )
+@tls_options
 @json_option
 @verbosity_options
 def command(
     words: tuple[str, ...],
     send: str | None,
-    framing: Framing,
+    framing: Framing | None,
     max_message: int,
     timeout: float | None,
     retries: int,
     retry_delay: float,
+    tls: Callable[[], ssl.SSLContext | None],
+    server_name: str | None,
     as_json: bool,
     notes: Notes,
 ) -> None:
@@ -77,18 +85,20 @@ def command(
     At end of input the sending side is closed, and what the server still says is read until it ends too.
     With --framing raw or eof both directions are passed on as they are. Bytes are not changed, but on a
     terminal control characters from the server are shown escaped.
+
+    Datagrams (udp://, unix+dgram:) have no end: once input has ended, answers are waited for as long as
+    they come within a second of each other, or within --timeout.
     """
     from hailer.cli.running import run  # noqa: PLC0415 (these are not for --help)
+    from hailer.connecting import connect  # noqa: PLC0415
     from hailer.endpoint import parse_words  # noqa: PLC0415
-    from hailer.runtime.aio import connect  # noqa: PLC0415
 
     endpoint = parse_words(words)
-    if endpoint.is_datagram:
-        raise EndpointError(
-            f"{endpoint} carries datagrams, and connect is for streams: name a tcp:// or unix: one"
-        )
     limit = DEFAULT_TIMEOUT if timeout is None else timeout or None
     patience = limit if send is not None or timeout_was_typed() else None
+    if endpoint.is_datagram and patience is None:
+        patience = _ANSWERS_WITHIN
+    as_it_is = framing is not None and framing.name in AS_IT_IS
 
     async def work() -> int:
         connection = await connect(
@@ -98,18 +108,25 @@ def command(
             retries=retries,
             retry_delay=retry_delay,
             max_message=max_message,
+            tls=tls(),
+            server_name=server_name,
         )
         async with connection:
             notes.detail(f"connected to {connection.peer} from {connection.local.address_text}")
-            talk = _Talk(connection, framing.name in _AS_IT_IS, patience, as_json)
+            talk = Talk(connection, as_it_is, patience, as_json)
             if send is not None:
-                return await talk.exchange(send.encode("utf-8", "surrogateescape"), framing.name == "eof")
+                finish = framing is not None and framing.name == "eof"
+                return await talk.exchange(send.encode("utf-8", "surrogateescape"), finish)
             return await talk.both_ways(max_message, notes)
 
     run(work())
 
 
-class _Talk:
+_ANSWERS_WITHIN: Final = 1.0
+"""Seconds of silence after which datagrams, which have no end, are taken to have come to theirs."""
+
+
+class Talk:
     """One connection and what the person at it wants.
 
     Args:
@@ -172,9 +189,11 @@ class _Talk:
         except TimeoutError as error:
             if isinstance(error, TimedOut) or not self._silence.expired():
                 raise
-            raise self._silent() from None
+            if not self._connection.peer.is_datagram:
+                raise self._silent() from None
         tell = notes.note if at_terminal() else notes.detail
-        tell(f"{self._connection.peer} ended the connection")
+        if not self._connection.peer.is_datagram:
+            tell(f"{self._connection.peer} ended the connection")
         if self._unsent is not None:
             raise self._unsent
         return FAILED if self._failed else DONE

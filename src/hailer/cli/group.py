@@ -24,7 +24,10 @@ VERBS: Final = {
     "recv": "Receive messages as lines.",
     "ask": "Ask a question and wait for the answer.",
     "who": "Show who is on the relay, or in a room.",
+    "serve": "Serve echo or a handler of your own, on any endpoint, under any model.",
     "connect": "Connect to any server: lines in, lines out.",
+    "talk": "Send datagrams.",
+    "listen": "Show the datagrams that come, or take one connection.",
 }
 """Each verb and its line in the help. Its module, ``hailer.cli.VERB``, has it as ``command``."""
 

@@ -13,6 +13,7 @@ from hailer.cli.notes import Notes
 from hailer.errors import UsageError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from hailer.endpoint import Endpoint
@@ -23,6 +24,7 @@ __all__ = [
     "DEFAULT_RELAY",
     "DEFAULT_TIMEOUT",
     "ENDPOINT",
+    "FRAMING",
     "SECONDS",
     "RelayOptions",
     "dial_options",
@@ -31,6 +33,7 @@ __all__ = [
     "option",
     "relay_options",
     "timeout_was_typed",
+    "tls_options",
     "verbosity_options",
 ]
 
@@ -160,9 +163,42 @@ def message_options(function: _Function) -> _Function:
         help="Refuse longer messages.",
     )(function)  # fmt: skip
     return option(
-        "--framing", type=FRAMING, default="line", show_default=True, metavar="FRAMING",
-        help="line, null, length, netstring, delimiter:TEXT, eof, raw or short-read: how messages end.",
+        "--framing", type=FRAMING, metavar="FRAMING",
+        help="How messages end in a stream: line, null, length, netstring, delimiter:TEXT, eof, raw,"
+        " short-read.  [default: line]",
     )(function)  # fmt: skip
+
+
+def tls_options(function: Callable[..., None]) -> Callable[..., None]:
+    """--ca, --cert, --key, --insecure, --server-name; the function gets ``tls`` and ``server_name``.
+
+    ``tls`` makes an `ssl.SSLContext` when called, or gives None where none of them was given.
+    """
+
+    @wraps(function)
+    def wrapped(
+        *args: Any, ca: str | None, cert: str | None, key: str | None, insecure: bool, **kwargs: Any
+    ) -> None:
+        def tls() -> ssl.SSLContext | None:
+            if ca is None and cert is None and key is None and not insecure:
+                return None
+            from hailer.net.certificates import client_context  # noqa: PLC0415 (only for TLS)
+
+            return client_context(ca=ca, cert=cert, key=key, verify=not insecure)
+
+        function(*args, tls=tls, **kwargs)
+
+    for each in (
+        option("--server-name", metavar="NAME",
+               help="The name that the certificate has to have.  [default: the host]"),
+        click.option("--insecure", is_flag=True, help="Trust any certificate: encrypted, but with whom?"),
+        option("--key", metavar="FILE", help="Its private key.  [default: in the file of --cert]"),
+        option("--cert", metavar="FILE", help="The certificate to show to the server, PEM."),
+        option("--ca", metavar="FILE",
+               help="The authorities to trust, PEM.  [default: the system's]"),
+    ):  # fmt: skip
+        wrapped = each(wrapped)
+    return wrapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
