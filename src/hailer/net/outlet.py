@@ -92,9 +92,12 @@ class Outlet:
         control: ancillary data that makes answers leave from the address that was asked.
         ratio: bytes that may be sent for each byte that came; None is no limit.
         drops: what to count in.
+
+    Attributes:
+        address: the peer's; empty when it has none and cannot be answered.
     """
 
-    __slots__ = ("_address", "_allowance", "_closed", "_control", "_drops", "_endpoint", "_ratio", "_shared")
+    __slots__ = ("_allowance", "_closed", "_control", "_drops", "_endpoint", "_ratio", "_shared", "address")
 
     def __init__(
         self,
@@ -108,12 +111,17 @@ class Outlet:
         shared.hold()
         self._shared = shared
         self._endpoint = endpoint
-        self._address = address
+        self.address = address
         self._control = control
         self._ratio = ratio
         self._allowance = 0.0
         self._drops = drops
         self._closed = False
+
+    @property
+    def family(self) -> int:
+        """The address family of the bound socket."""
+        return self._shared.socket.family
 
     def heard(self, size: int) -> None:
         """Count bytes that came from the peer: so many more may be answered (as in RFC 9000 section 8.1)."""
@@ -129,12 +137,12 @@ class Outlet:
         """
         if self._ratio is not None and len(record) > self._allowance:
             self._drops.excess += 1
-            self._drops.note(self._endpoint, "an answer larger than its question was dropped", self._address)
+            self._drops.note(self._endpoint, "an answer larger than its question was dropped", self.address)
             return
         if self._control:
-            self._shared.socket.sendmsg((record,), self._control, 0, self._address)
+            self._shared.socket.sendmsg((record,), self._control, 0, self.address)
         else:
-            self._shared.socket.sendto(record, self._address)
+            self._shared.socket.sendto(record, self.address)
         if self._ratio is not None:
             self._allowance -= len(record)
 
