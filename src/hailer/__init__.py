@@ -78,7 +78,6 @@ _HOME = {
     "ResolveError": "hailer.errors",
     "TimedOut": "hailer.errors",
     "TlsError": "hailer.errors",
-    "TlsError": "hailer.errors",
     "TruncatedMessage": "hailer.errors",
     "UsageError": "hailer.errors",
     "Framing": "hailer.framing",

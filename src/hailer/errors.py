@@ -10,7 +10,6 @@
     ├── DialError                 no address of an endpoint could be reached
     ├── ListenError               an address cannot be listened on
     ├── TimedOut                  a deadline passed (also the built-in TimeoutError)
-    ├── TlsError                  TLS could not be agreed on, or was broken
     ├── ConnectionEnded           no more messages on this connection
     │   ├── EndOfStream           the peer finished, between two messages
     │   ├── ConnectionLost        the peer vanished: reset, aborted, unreachable
@@ -102,10 +101,6 @@ class ListenError(HailerError):
 
 class TimedOut(HailerError, TimeoutError):
     """A deadline passed before the work was done."""
-
-
-class TlsError(HailerError):
-    """TLS could not be agreed on with the peer, or was broken later."""
 
 
 class ConnectionEnded(HailerError):
