@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
     from types import TracebackType
 
+    from hailer.connection import Handler
     from hailer.framing import Framing
     from hailer.net.address import RawAddress
 
@@ -33,6 +34,7 @@ __all__ = [
     "BlockingConnection",
     "BlockingTransport",
     "connect",
+    "explained",
     "foreign_await",
     "foreign_error",
     "open_transport",
@@ -106,6 +108,26 @@ def foreign_await(error: RuntimeError, model: str) -> ForeignAwaitError | None:
     if not any(text in str(error) for text in _NO_LOOP):
         return None
     return ForeignAwaitError(_foreign("something that needs an event loop", model))
+
+
+def explained(handler: Handler, model: str) -> Handler:
+    """The same handler, with what an event loop says where there is none made clear.
+
+    Args:
+        handler: for each connection.
+        model: the name of the model that it runs under.
+    """
+
+    async def explained_handler(connection: Connection) -> None:
+        try:
+            await handler(connection)
+        except RuntimeError as error:
+            clear = foreign_await(error, model)
+            if clear is None:
+                raise
+            raise clear from error
+
+    return explained_handler
 
 
 def _foreign(what: str, model: str) -> str:

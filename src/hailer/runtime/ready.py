@@ -14,6 +14,7 @@ import math
 import select
 import time
 from collections import deque
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,12 +26,26 @@ from hailer.runtime.flag import Flag
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
-__all__ = ["PAUSE", "Poller", "ReadyLoop", "ReadyWaiter", "Task", "Timer"]
+__all__ = ["PAUSE", "Poller", "ReadyLoop", "ReadyWaiter", "Task", "Timer", "choose_poller"]
 
 log = logging.getLogger("hailer.runtime")
 
 Poller = Literal["epoll", "select", "auto"]
 """How to wait for descriptors: by name, or epoll where the system has it and select elsewhere."""
+
+
+def choose_poller(poller: Poller) -> Literal["epoll", "select"]:
+    """Say which way to wait is meant.
+
+    Raises:
+        UsageError: the system has no epoll.
+    """
+    if poller == "auto":
+        return "epoll" if hasattr(select, "epoll") else "select"
+    if poller == "epoll" and not hasattr(select, "epoll"):
+        raise UsageError("this system has no epoll: choose model='select' or 'asyncio'")
+    return poller
+
 
 READ = 1
 WRITE = 4
@@ -211,9 +226,8 @@ class ReadyLoop:
     """
 
     def __init__(self, poller: Poller = "auto") -> None:
-        chosen = "epoll" if poller == "auto" and hasattr(select, "epoll") else poller
-        self.poller: Literal["epoll", "select"] = "epoll" if chosen == "epoll" else "select"
-        self._poller = _Epoll() if chosen == "epoll" else _Select()
+        self.poller = choose_poller(poller)
+        self._poller = _Epoll() if self.poller == "epoll" else _Select()
         self._watches: dict[int, Watch] = {}
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -260,10 +274,19 @@ class ReadyLoop:
         return True
 
     def watch(self, file: HasFileno | int) -> Watch:
-        """The watch of a descriptor, watched for nothing at first."""
+        """The watch of a descriptor, watched for nothing at first.
+
+        Raises:
+            UsageError: select(2) cannot watch a descriptor of this number.
+        """
         number = _number(file)
         watch = self._watches.get(number)
         if watch is None:
+            if self.poller == "select" and number >= FD_SETSIZE:
+                raise UsageError(
+                    f"select(2) cannot watch descriptor {number}, only those below {FD_SETSIZE}:"
+                    " choose model='epoll' or allow fewer connections"
+                )
             watch = self._watches[number] = Watch(number)
         return watch
 
@@ -273,9 +296,6 @@ class ReadyLoop:
         Nobody has to end this: what is watched for stays so when its wait is over, for mostly the next
         wait is for the same, and to change it each time would be two system calls a message. The first
         event that nobody waits for ends it.
-
-        Raises:
-            UsageError: select(2) cannot watch a descriptor of this number.
         """
         if not watch.mask & what:
             self._poller.set(watch.fd, watch.mask, watch.mask | what)
@@ -456,9 +476,12 @@ class ReadyWaiter:
     Args:
         loop: whose tasks wait.
         sock: what they wait for; it does not block.
+
+    Raises:
+        UsageError: select(2) cannot watch a descriptor of this number.
     """
 
-    __slots__ = ("_deadline", "_expired", "_loop", "_resume", "_timer", "_timer_at", "_watch")
+    __slots__ = ("_deadline", "_expired", "_loop", "_resume", "_timer", "_timer_at", "_watch", "_woken")
 
     def __init__(self, loop: ReadyLoop, sock: HasFileno) -> None:
         self._loop = loop
@@ -466,11 +489,14 @@ class ReadyWaiter:
         self._resume: Callable[[], None] | None = None  # of the task that waits
         self._deadline: float | None = None
         self._expired = False
+        self._woken = False
         self._timer: Timer | None = None
         self._timer_at = math.inf
 
     async def readable(self, deadline: float | None) -> bool:
         """Wait until it is readable, broken or `wake` is called; False: the deadline came first."""
+        if self._woken:
+            return True
         watch = self._watch
         watch.reader = self._begin(deadline)
         try:
@@ -483,6 +509,8 @@ class ReadyWaiter:
 
     async def writable(self, deadline: float | None) -> bool:
         """The same until something can be written."""
+        if self._woken:
+            return True
         watch = self._watch
         watch.writer = self._begin(deadline)
         try:
@@ -494,12 +522,14 @@ class ReadyWaiter:
         return not self._expired
 
     def wake(self) -> None:
-        """Let whoever waits go on."""
+        """Have whoever waits go on, now and from now on: the socket is of no more use."""
+        self._woken = True
         if self._resume is not None:
             self._loop.call_soon(self._awaken)
 
     def release(self) -> None:
-        """Forget the socket, before it is closed."""
+        """Forget the socket, before it is closed; may be called twice."""
+        self._woken = True
         self._loop.unwatch(self._watch)
         if self._timer is not None:
             self._timer.cancel()
@@ -542,8 +572,6 @@ class ReadyWaiter:
 
 class _Epoll:
     def __init__(self) -> None:
-        if not hasattr(select, "epoll"):
-            raise UsageError("this system has no epoll: choose model='select' or 'asyncio'")
         self._epoll = select.epoll()
         self.close = self._epoll.close
 
@@ -554,7 +582,8 @@ class _Epoll:
             self._epoll.modify(fd, new)
         else:
             # To close a descriptor is not enough: one that a child has inherited would stay.
-            self._epoll.unregister(fd)
+            with suppress(OSError):  # it has been closed
+                self._epoll.unregister(fd)
 
     def poll(self, wait: float | None) -> Sequence[tuple[int, int]]:
         return self._epoll.poll(wait, _EVENTS)
@@ -566,11 +595,6 @@ class _Select:
         self._write: set[int] = set()
 
     def set(self, fd: int, _old: int, new: int) -> None:
-        if fd >= FD_SETSIZE:
-            raise UsageError(
-                f"select(2) cannot watch descriptor {fd}, only those below {FD_SETSIZE}:"
-                " choose model='epoll' or allow fewer connections"
-            )
         (self._read.add if new & READ else self._read.discard)(fd)
         (self._write.add if new & WRITE else self._write.discard)(fd)
 
