@@ -7,7 +7,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from hailer.endpoint import Endpoint
 from hailer.errors import UsageError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hailer.net.listener import Listener
     from hailer.runtime.aio import Loop
     from hailer.runtime.model import Model
+    from hailer.runtime.process import BackgroundProcess
+    from hailer.runtime.supervisor import Supervisor
 
 __all__ = ["MODELS", "ModelName", "Server"]
 
@@ -127,10 +129,14 @@ class Server:
             paths=self._paths,
             origins=origins,
         )
+        self._kind = MODELS[model]
         self._model = _make_model(model, self._policy, loop)
+        # A model of processes counts in memory that these share.
+        self._counters: Counters = getattr(self._model, "counters", self._policy.counters)
         self._bound: list[Endpoint] = []
         self._served = False
         self._thread: threading.Thread | None = None
+        self._process: BackgroundProcess | None = None
         self._failure: BaseException | None = None
         self.ended_by: int | None = None
 
@@ -142,7 +148,7 @@ class Server:
     @property
     def counters(self) -> Counters:
         """What has happened so far: connections accepted and active, accepts and handlers that failed."""
-        return self._policy.counters
+        return self._counters
 
     def bind(self) -> list[Endpoint]:
         """Open the listening sockets: from now on peers can connect, and wait.
@@ -202,11 +208,11 @@ class Server:
 
         Returns at once; `serve` returns when it is done. From any thread or signal handler.
         """
-        self._model.drain()
+        (self._process or self._model).drain()
 
     def stop(self) -> None:
         """Accept no more, abort all connections and stop serving; to be called like `drain`."""
-        self._model.stop()
+        (self._process or self._model).stop()
 
     def close(self) -> None:
         """Close the listening sockets of a server that was bound and not served."""
@@ -226,9 +232,14 @@ class Server:
         return listeners
 
     def __enter__(self) -> Self:
-        self.bind()
+        self._begin()
+        if self._kind.processes:
+            from hailer.runtime.process import BackgroundProcess  # noqa: PLC0415 (see _make_model)
+
+            # To fork from one thread among others is unsafe: what does so gets a process of its own.
+            self._process = BackgroundProcess(cast("Supervisor", self._model), self._listeners)
+            return self
         ready = threading.Event()
-        self._served = True
 
         def serve() -> None:
             try:
@@ -251,6 +262,8 @@ class Server:
         self.drain()
         if self._thread is not None:
             self._thread.join()
+        if self._process is not None:
+            self._failure = self._process.join()
         if self._failure is not None and kind is None:
             raise self._failure
 
