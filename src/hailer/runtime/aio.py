@@ -16,6 +16,7 @@ from hailer.net.dial import dial_async
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
 from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
+from hailer.runtime.wake import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,10 +140,13 @@ class AioTransport(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # until connection_made
         self._queue = ByteQueue()
-        self._readable = _Gate(self._loop)
+        self._handed = b""  # what has come while a task waited for it, and never was in the queue
+        self._most = 0  # bytes that this task takes
+        self._arrival = Wake(self._loop)
         self._writable = _Gate(self._loop)
         self._reading = True
         self._room = True
+        self._open = True  # room, and neither finished, closed nor gone
         self._turn = 0  # what was pushed since others had their turn
         self._ended = False  # the peer has finished
         self._finished = False  # this side has finished
@@ -198,10 +202,15 @@ class AioTransport(asyncio.Protocol):
                 return b""
             if self._lost is not None:
                 raise self._lost.with_traceback(None)
-            if not await self._readable.wait(deadline):
+            self._turn = 0  # to wait is to give the others their turn
+            self._most = limit
+            if not await self._arrival.wait(deadline):
                 raise TimedOut(
                     f"nothing came from {self.peer} in time: receive again or close the connection"
                 )
+            if self._handed:
+                data, self._handed = self._handed, b""
+                return data
         data = queue.take(limit)
         if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
             self._reading = True
@@ -211,6 +220,11 @@ class AioTransport(asyncio.Protocol):
 
     async def push(self, data: bytes, deadline: float | None = None) -> None:
         self._turn += len(data) + _PUSH_COST
+        if not self._open or self._turn > _TURN or self._transport.is_closing():
+            await self._wait_for_room(deadline)
+        self._transport.write(data)
+
+    async def _wait_for_room(self, deadline: float | None) -> None:
         if self._turn > _TURN:
             # A peer that reads quickly never makes a push wait: the others get their turn all the same.
             self._turn = 0
@@ -228,7 +242,11 @@ class AioTransport(asyncio.Protocol):
             raise self._lost.with_traceback(None)
         if self._finished:
             raise finished_error()
-        transport.write(data)
+
+    def _note_room(self, room: bool) -> None:
+        """Keep what each push asks in one place: whether it can go out at once."""
+        self._room = room
+        self._open = room and not (self._closed or self._gone or self._finished)
 
     async def finish(self) -> None:
         if self._closed:
@@ -237,6 +255,7 @@ class AioTransport(asyncio.Protocol):
             raise self._lost.with_traceback(None)
         if not self._finished:
             self._finished = True
+            self._note_room(self._room)
             if not self._transport.is_closing():
                 try:
                     self._transport.write_eof()
@@ -280,28 +299,38 @@ class AioTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closed:
             return
+        arrival = self._arrival
+        wakes = arrival.can_run
+        if wakes and len(data) <= self._most:
+            # The task goes on in here: nothing can come between, so that the bytes need no queue.
+            self._handed = data
+            arrival.now()
+            return
         queue = self._queue
         queue.put(data)
         if queue.size >= READ_HIGH or queue.pieces >= READ_PIECES:
             self._reading = False
             self._transport.pause_reading()
-        self._readable.open()
+        if wakes:
+            arrival.now()
+        else:
+            arrival.soon()
 
     def eof_received(self) -> bool:
         self._ended = True
-        self._readable.open()
+        self._arrival.soon()  # not now: a loop goes on with a transport that the handler may have closed
         return True  # the loop keeps the other direction open
 
     def pause_writing(self) -> None:
-        self._room = False
+        self._note_room(False)
 
     def resume_writing(self) -> None:
-        self._room = True
+        self._note_room(True)
         self._writable.open()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        self._room = True
+        self._note_room(True)
         if isinstance(exc, OSError):
             self._lost = map_os_error(exc, "receive", self.peer.address_text)
         elif not self._closed:
@@ -310,14 +339,16 @@ class AioTransport(asyncio.Protocol):
             )
         if self._closing is not None:
             self._closing.cancel()
-        for gate in (self._readable, self._writable):
-            gate.open()
-            gate.release()
+        self._arrival.soon()
+        self._arrival.release()
+        self._writable.open()
+        self._writable.release()
 
     def _leave(self) -> None:
         self._closed = True
+        self._note_room(self._room)
         self._queue.clear()
-        self._readable.open()
+        self._arrival.soon()
         self._writable.open()
 
     def _discard(self) -> None:
