@@ -223,11 +223,13 @@ def from_sockaddr(scheme: str, sockaddr: object) -> Endpoint:
     Args:
         scheme: the kind of the socket's endpoint.
         sockaddr: ``(host, port)``, ``(host, port, flow, scope)``, or a Unix path or abstract name; an
-            empty one or None for an unnamed Unix socket.
+            empty one or None for an unnamed Unix socket; anything for standard input and output.
 
     Raises:
         EndpointError: it is no address of that kind.
     """
+    if scheme == "stdio":
+        return Endpoint(scheme)
     if scheme in _UNIX and (sockaddr is None or isinstance(sockaddr, (str, bytes))):
         return Endpoint(scheme, path=_shown_unix_path(sockaddr or ""))
     if not isinstance(sockaddr, tuple) or len(sockaddr) not in (2, 4) or scheme not in _WITH_HOST:

@@ -5,8 +5,9 @@
     eyeballs    in which order and when to try addresses (no I/O)
     backoff     how long to wait before trying again (no I/O)
     dial        a connected socket, blocking or for asyncio
-    listen      listening sockets; unix, inherited: the two kinds that need care
-    listener    a listening socket and its endpoint as bound
+    listen      listening sockets; unix, inherited, stdio: the kinds that need care
+    listener    a listening socket, its endpoint as bound, and what is accepted from it
+    datagrams   conversations out of datagrams; outlet: where their answers go
     holder      which process has a port
     options     socket options that not every system has
     oserrors    errors of the operating system to those of hailer

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, cast
 from hailer.errors import DialError, EndpointError, HailerError, ResolveError, TimedOut, UsageError
 from hailer.net import backoff
 from hailer.net.eyeballs import Schedule, interleave
+from hailer.net.inherited import adopt_connected
 from hailer.net.oserrors import dial_error, reason
 from hailer.net.resolve import is_temporary, resolve, resolve_async
+from hailer.net.stdio import dial_stdio
+from hailer.net.unix import open_datagram_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from hailer.net.address import Address
 
 __all__ = ["dial", "dial_async"]
-
-_DIALLED = ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix")
 
 
 def dial(
@@ -48,8 +49,9 @@ def dial(
     """Connect to an endpoint and give the socket, which blocks.
 
     Args:
-        endpoint: tcp, udp or a Unix stream. A UDP socket is connected to its first usable address:
-            it hears only that peer, and nothing has been sent.
+        endpoint: of any kind but `fd://systemd`; for tls, ws and wss this gives the TCP connection. A UDP
+            socket is connected to its first usable address: it hears only that peer, and nothing has been
+            sent. A Unix datagram socket has a name, so that it can be answered.
         timeout: seconds for everything: look-ups, attempts and waits between them; None waits for as
             long as the system does.
         retries: how often to try again when nobody listens, no address can be reached, or the name
@@ -73,6 +75,8 @@ def dial(
         UsageError: the endpoint cannot be dialled, or an argument makes no sense.
     """
     call = _Call(endpoint, timeout, retries, retry_delay, on_retry)
+    if (there := _take_over(endpoint)) is not None:
+        return there
     while True:
         try:
             sources = resolve(local, timeout=call.left(), passive=True) if local else None
@@ -102,6 +106,9 @@ async def dial_async(
         every socket has been closed.
     """
     call = _Call(endpoint, timeout, retries, retry_delay, on_retry)
+    if (there := _take_over(endpoint)) is not None:
+        there.setblocking(False)
+        return there
     while True:
         try:
             sources = await resolve_async(local, timeout=call.left(), passive=True) if local else None
@@ -110,6 +117,13 @@ async def dial_async(
         except (DialError, ResolveError) as error:
             pause = call.pause(error)
         await asyncio.sleep(pause)
+
+
+def _take_over(endpoint: Endpoint) -> socket.socket | None:
+    """The connection that is there already, if the endpoint is one."""
+    if endpoint.scheme == "stdio":
+        return dial_stdio()
+    return adopt_connected(int(endpoint.fd)) if endpoint.fd is not None else None
 
 
 def _run(race: _Race) -> socket.socket:
@@ -160,8 +174,8 @@ class _Call:
             raise UsageError(f"a timeout of {timeout} seconds leaves no time: give more than 0, or None")
         if retries < 0 or retry_delay < 0:
             raise UsageError("retries and the delay before them cannot be negative: give 0 or more")
-        if endpoint.scheme not in _DIALLED:
-            raise EndpointError(f"{endpoint} cannot be dialled: give tcp://, udp:// or unix:")
+        if endpoint.fd == "systemd":
+            raise EndpointError(f"{endpoint} is for listening: give fd:// and a descriptor's number")
         if endpoint.port == 0:
             raise EndpointError(f"{endpoint} is for listening: give the port that the server listens on")
         self.endpoint = endpoint
@@ -265,7 +279,7 @@ class _Race:
     def _start(self, attempt: int, now: float) -> socket.socket | None:
         address = self._addresses[attempt]
         try:
-            sock = address.open()
+            sock = self._open(address)
         except OSError as error:
             self._fail(attempt, error, now)
             return None
@@ -293,6 +307,11 @@ class _Race:
         if number in (errno.EINPROGRESS, errno.EINTR):
             return None
         return sock if self._settle(sock, now, number) else None
+
+    def _open(self, address: Address) -> socket.socket:
+        if self._sources is None and (address.family, address.type) == (socket.AF_UNIX, socket.SOCK_DGRAM):
+            return open_datagram_client()
+        return address.open()
 
     def _settle(self, sock: socket.socket, now: float, number: int | None = None) -> bool:
         """Take a socket out of the pending ones; say whether it is connected, else close it."""

@@ -1,4 +1,4 @@
-"""Who has a TCP port: the answer to "address already in use", where it is cheap (Linux's /proc)."""
+"""Who has a port: the answer to "address already in use", where it is cheap (Linux's /proc)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ __all__ = ["holder_of_port"]
 _LISTEN = "0A"
 
 
-def holder_of_port(port: int, proc: Path = Path("/proc")) -> str | None:
-    """Say which process listens on a TCP port.
+def holder_of_port(port: int, proc: Path = Path("/proc"), *, udp: bool = False) -> str | None:
+    """Say which process listens on a TCP port, or has a UDP one.
 
     Args:
         port: the number.
         proc: where the kernel's tables are.
+        udp: a UDP port is meant.
 
     Returns:
         Such as `nginx (process 123)`; None when that cannot be seen, as for other users' processes.
     """
-    inodes = _inodes(port, proc)
+    inodes = _inodes(port, proc, udp=udp)
     if not inodes:
         return None
     links = {f"socket:[{inode}]" for inode in inodes}
@@ -32,15 +33,15 @@ def holder_of_port(port: int, proc: Path = Path("/proc")) -> str | None:
     return None
 
 
-def _inodes(port: int, proc: Path) -> set[str]:
-    """The numbers of the sockets that listen on a port (proc_pid_net(5), /proc/net/tcp)."""
+def _inodes(port: int, proc: Path, *, udp: bool) -> set[str]:
+    """The numbers of the sockets that have a port (proc_pid_net(5), /proc/net/tcp and /proc/net/udp)."""
     found = set()
-    for table in ("tcp", "tcp6"):
+    for table in ("udp", "udp6") if udp else ("tcp", "tcp6"):
         with suppress(OSError, IndexError), (proc / "net" / table).open(encoding="ascii") as lines:
             next(lines, None)
             for line in lines:
                 fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                if (udp or fields[3] == _LISTEN) and int(fields[1].rpartition(":")[2], 16) == port:
                     found.add(fields[9])
     return found
 

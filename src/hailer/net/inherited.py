@@ -1,4 +1,7 @@
-"""Listening sockets that another process opened: `fd://N`, and `fd://systemd` for socket activation.
+"""Sockets that another process opened: `fd://N`, and `fd://systemd` for socket activation.
+
+One that listens, or a bound one for datagrams, is served like our own. A connected one is a connection that
+was accepted already, as inetd and `Accept=yes` of systemd pass it: it is accepted once, and that is all.
 
 systemd passes sockets as descriptors from 3 up and says so in three variables (sd_listen_fds(3)):
 LISTEN_PID, for whom they are; LISTEN_FDS, how many; LISTEN_FDNAMES, their names with colons between.
@@ -11,22 +14,32 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from hailer.endpoint import Endpoint, from_sockaddr
-from hailer.errors import ListenError
-from hailer.net.listener import Listener
+from hailer.endpoint import from_sockaddr
+from hailer.errors import DialError, ListenError
+from hailer.net.address import scheme_of
+from hailer.net.datagrams import AMPLIFICATION, MOST_PEERS, DatagramListener
+from hailer.net.listener import Accepted, Listener, OnceListener
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["adopt", "adopt_systemd"]
+    from hailer.net.address import RawAddress
+
+__all__ = ["adopt", "adopt_connected", "adopt_systemd"]
 
 _FIRST = 3
 _MOST = 1024
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
-def adopt(descriptor: int, *, name: str = "") -> Listener:
-    """Take over a listening socket that this process inherited.
+def adopt(
+    descriptor: int,
+    *,
+    name: str = "",
+    most: int = MOST_PEERS,
+    amplification: float = AMPLIFICATION,
+) -> Listener:
+    """Take over a socket that this process inherited, to accept from it.
 
     From now on children do not inherit it. Its path, if it has one, belongs to whoever made it and
     stays when it is closed.
@@ -34,33 +47,57 @@ def adopt(descriptor: int, *, name: str = "") -> Listener:
     Args:
         descriptor: its number.
         name: a name for it, for programs that are passed several.
+        most: how many peers of a datagram socket are told apart at once.
+        amplification: bytes that may go to a UDP peer for each that came from there; see `listen`.
 
     Raises:
-        ListenError: it is not open, no socket, not listening, or of a kind that is not served.
+        ListenError: it is not open, no socket, or neither listening nor bound nor connected.
     """
-    where = f"fd://{descriptor}"
+    sock, scheme = _take(descriptor)
     try:
-        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-    except OSError as error:
-        raise ListenError(f"{where} is not open: pass the socket on when you start this program") from error
-    if not is_socket:
-        raise ListenError(f"{where} is no socket: pass a listening one")
-    sock = socket.socket(fileno=descriptor)
-    try:
-        endpoint = _endpoint_of(sock, where)
+        listener = _listener_of(sock, scheme, f"fd://{descriptor}", name, most, amplification)
     except BaseException:
         sock.detach()  # what we refuse is not ours to close
         raise
     sock.set_inheritable(False)
-    sock.setblocking(True)  # whether it blocks is the opener's choice until now
-    return Listener(sock, endpoint, name=name)
+    if sock.type == socket.SOCK_STREAM:
+        sock.setblocking(True)  # whether it blocks is the opener's choice until now
+    return listener
 
 
-def adopt_systemd(environ: MutableMapping[str, str] = os.environ) -> list[Listener]:
+def adopt_connected(descriptor: int) -> socket.socket:
+    """Take over a connected socket that this process inherited.
+
+    Returns:
+        The socket, which blocks, of whatever kind it is.
+
+    Raises:
+        DialError: it is not open, no socket or not connected.
+    """
+    try:
+        sock, _ = _take(descriptor)
+    except ListenError as error:
+        raise DialError(str(error)) from error
+    if _peer_of(sock) is None:
+        sock.detach()
+        raise DialError(f"fd://{descriptor} is a socket that is not connected: pass one that is")
+    sock.set_inheritable(False)
+    sock.setblocking(True)
+    return sock
+
+
+def adopt_systemd(
+    environ: MutableMapping[str, str] = os.environ,
+    *,
+    most: int = MOST_PEERS,
+    amplification: float = AMPLIFICATION,
+) -> list[Listener]:
     """Take over the sockets that systemd opened for this process, and remove its variables.
 
     Args:
         environ: where the variables are, and are removed from, so that children are not misled.
+        most: see `adopt`.
+        amplification: see `adopt`.
 
     Returns:
         At least one listener, in the order of the unit file, with their names.
@@ -89,7 +126,8 @@ def adopt_systemd(environ: MutableMapping[str, str] = os.environ) -> list[Listen
     listeners: list[Listener] = []
     try:
         for offset in range(number):
-            listeners.append(adopt(_FIRST + offset, name=each_name[offset]))  # noqa: PERF401 (closed on error)
+            listener = adopt(_FIRST + offset, name=each_name[offset], most=most, amplification=amplification)
+            listeners.append(listener)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -97,14 +135,42 @@ def adopt_systemd(environ: MutableMapping[str, str] = os.environ) -> list[Listen
     return listeners
 
 
-def _endpoint_of(sock: socket.socket, where: str) -> Endpoint:
-    if sock.type != socket.SOCK_STREAM or sock.family not in (
-        socket.AF_INET,
-        socket.AF_INET6,
-        socket.AF_UNIX,
-    ):
-        raise ListenError(f"{where} is neither a TCP nor a Unix stream socket: pass one of these")
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ListenError(f"{where} is a socket that does not listen: pass a listening one (Accept=no)")
-    scheme = "unix" if sock.family == socket.AF_UNIX else "tcp"
-    return from_sockaddr(scheme, sock.getsockname())
+def _take(descriptor: int) -> tuple[socket.socket, str]:
+    where = f"fd://{descriptor}"
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError as error:
+        raise ListenError(f"{where} is not open: pass the socket on when you start this program") from error
+    if not is_socket:
+        raise ListenError(f"{where} is no socket: pass one")
+    sock = socket.socket(fileno=descriptor)
+    scheme = scheme_of(sock)
+    if scheme is None:
+        sock.detach()
+        raise ListenError(f"{where} is neither a TCP, a UDP nor a Unix socket: pass one of these")
+    return sock, scheme
+
+
+def _listener_of(
+    sock: socket.socket, scheme: str, where: str, name: str, most: int, amplification: float
+) -> Listener:
+    endpoint = from_sockaddr(scheme, sock.getsockname())
+    datagrams = sock.type == socket.SOCK_DGRAM
+    if not datagrams and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return Listener(sock, endpoint, name=name)
+    peer = _peer_of(sock)
+    if peer is not None:
+        accepted = Accepted(sock, "stream" if sock.type == socket.SOCK_STREAM else "record", scheme, peer)
+        return OnceListener(endpoint, lambda: accepted, sock, name=name)
+    if datagrams and (endpoint.port or endpoint.path):
+        return DatagramListener(sock, endpoint, name=name, most=most, amplification=amplification)
+    raise ListenError(f"{where} is a socket that neither listens nor is connected: pass one that does")
+
+
+def _peer_of(sock: socket.socket) -> RawAddress | None:
+    """The address of the peer that a socket is connected to, empty for one without a name; None for none."""
+    try:
+        peer: RawAddress = sock.getpeername()
+    except OSError:
+        return None
+    return peer

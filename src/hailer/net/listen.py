@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from hailer.endpoint import from_sockaddr
 from hailer.errors import EndpointError, ListenError, UsageError
+from hailer.net.datagrams import AMPLIFICATION, MOST_PEERS, DatagramListener
 from hailer.net.holder import holder_of_port
 from hailer.net.inherited import adopt, adopt_systemd
 from hailer.net.listener import Listener
 from hailer.net.oserrors import map_os_error
 from hailer.net.resolve import resolve
+from hailer.net.stdio import listen_stdio
 from hailer.net.unix import listen_unix
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def listen(
     timeout: float | None = 10.0,
     prepare: Callable[[socket.socket], object] | None = None,
     addresses: Sequence[Address] | None = None,
+    most: int = MOST_PEERS,
+    amplification: float = AMPLIFICATION,
 ) -> list[Listener]:
     """Listen on an endpoint.
 
@@ -49,7 +53,7 @@ def listen(
     another is there.
 
     Args:
-        endpoint: tcp, a Unix stream, or `fd://`.
+        endpoint: of any kind. What TLS and WebSocket need above TCP is up to whoever accepts.
         backlog: connections that the system keeps until they are accepted.
         reuse_port: let other processes that also ask for this listen on the same port; the system
             spreads connections over them (Linux).
@@ -57,6 +61,10 @@ def listen(
         timeout: seconds that looking the name up may take.
         prepare: called with each new socket before it is bound, to set options.
         addresses: where to listen, when that is already known; nothing is looked up.
+        most: how many peers of a datagram socket are told apart at once; the one silent for longest makes
+            way for another.
+        amplification: bytes that may go to a UDP peer that is not on this machine for each that came from
+            there.
 
     Returns:
         At least one listener, with the real port in its endpoint.
@@ -65,15 +73,17 @@ def listen(
         ListenError: an address is in use, not of this machine, or not permitted; nothing stays open.
         ResolveError: the name or the service is not known.
         TimedOut: the look-up took too long.
-        EndpointError: the endpoint is of a kind that cannot be listened on here.
+        EndpointError: the endpoint is of a kind that this system has not.
     """
     scheme = endpoint.scheme
     if scheme == "fd":
-        return adopt_systemd() if endpoint.fd == "systemd" else [adopt(int(endpoint.fd or 0))]
-    if scheme == "unix":
-        return [listen_unix(endpoint, backlog=backlog, mode=mode, prepare=prepare)]
-    if scheme not in ("tcp", "tcp4", "tcp6"):
-        raise EndpointError(f"{endpoint} cannot be listened on as a stream: give tcp://, unix: or fd://")
+        if endpoint.fd == "systemd":
+            return adopt_systemd(most=most, amplification=amplification)
+        return [adopt(int(endpoint.fd or 0), most=most, amplification=amplification)]
+    if scheme == "stdio":
+        return [listen_stdio(most=most, amplification=amplification)]
+    if endpoint.is_local:
+        return [listen_unix(endpoint, backlog=backlog, mode=mode, prepare=prepare, most=most)]
     found = resolve(endpoint, timeout=timeout, passive=True) if addresses is None else addresses
     # IPv4 first: `listening on tcp://127.0.0.1:7000` is what most people look for.
     ordered = sorted(dict.fromkeys(found), key=lambda address: address.family != socket.AF_INET)
@@ -85,22 +95,30 @@ def listen(
         try:
             if prepare is not None:
                 prepare(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if not endpoint.is_datagram:  # for datagrams it would let others take the port over
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if address.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address.sockaddr)
-            sock.listen(backlog)
+            if not endpoint.is_datagram:
+                sock.listen(backlog)
         except BaseException:
             sock.close()
             raise
         return sock
 
+    def make(sock: socket.socket) -> Listener:
+        bound = from_sockaddr(scheme, sock.getsockname())
+        if endpoint.is_datagram:
+            return DatagramListener(sock, bound, most=most, amplification=amplification)
+        return Listener(sock, replace(bound, path=endpoint.path))
+
     for _ in range(_PORT_TRIES - 1):
         with suppress(_TakenElsewhere):
-            return _listen_each(scheme, ordered, open_socket)
-    return _listen_each(scheme, ordered, open_socket)
+            return _listen_each(ordered, open_socket, make)
+    return _listen_each(ordered, open_socket, make)
 
 
 class _TakenElsewhere(ListenError):
@@ -108,7 +126,9 @@ class _TakenElsewhere(ListenError):
 
 
 def _listen_each(
-    scheme: str, addresses: Sequence[Address], open_socket: Callable[[Address], socket.socket]
+    addresses: Sequence[Address],
+    open_socket: Callable[[Address], socket.socket],
+    make: Callable[[socket.socket], Listener],
 ) -> list[Listener]:
     listeners: list[Listener] = []
     lacking: ListenError | None = None
@@ -126,7 +146,11 @@ def _listen_each(
                 if address != wanted and error.errno == errno.EADDRINUSE:
                     raise _TakenElsewhere(str(problem)) from error
                 raise problem from error
-            listeners.append(Listener(sock, from_sockaddr(scheme, sock.getsockname())))
+            try:
+                listeners.append(make(sock))
+            except BaseException:
+                sock.close()
+                raise
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -152,7 +176,7 @@ def _is_lacking(error: OSError, address: Address) -> bool:
 
 def _explained(error: OSError, address: Address) -> ListenError:
     if error.errno == errno.EADDRINUSE:
-        holder = holder_of_port(int(address.sockaddr[1]))
+        holder = holder_of_port(int(address.sockaddr[1]), udp=address.type == socket.SOCK_DGRAM)
         if holder is not None:
             return ListenError(f"{address} is in use by {holder}: stop it or take another port")
     mapped = map_os_error(error, "listen", str(address))

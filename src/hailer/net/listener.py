@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
-from socket import SOCK_STREAM
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Callable
     from types import TracebackType
 
     from hailer.endpoint import Endpoint
     from hailer.net.address import RawAddress
     from hailer.net.outlet import Outlet
 
-__all__ = ["Accepted", "Listener", "SocketFile"]
+__all__ = ["Accepted", "Listener", "OnceListener", "SocketFile"]
 
 
 class Accepted(NamedTuple):
@@ -147,7 +148,7 @@ class Listener:
         if self.socket.gettimeout() != 0:
             self.socket.setblocking(False)
         sock, address = self.socket.accept()
-        kind: Literal["stream", "record"] = "stream" if sock.type == SOCK_STREAM else "record"
+        kind: Literal["stream", "record"] = "stream" if sock.type == socket.SOCK_STREAM else "record"
         return Accepted(sock, kind, self.endpoint.scheme, address)
 
     def belong_to(self, process: int) -> None:
@@ -171,3 +172,48 @@ class Listener:
             # Before the socket is closed: until then nobody takes the path for a stale one.
             file.remove()
         self.socket.close()
+
+
+class OnceListener(Listener):
+    """A connection that is there already, to be accepted once; `socket` only tells that it is.
+
+    Args:
+        endpoint: what it is.
+        take: gives the connection.
+        sock: what to close if it is never accepted.
+        name: the name that whoever passed it gave it.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        take: Callable[[], Accepted],
+        sock: socket.socket | None = None,
+        *,
+        name: str = "",
+    ) -> None:
+        ready, self._signal = socket.socketpair()
+        super().__init__(ready, endpoint, name=name)
+        self._signal.send(b"\0")
+        self._take: Callable[[], Accepted] | None = take
+        self._connected = sock
+
+    @property
+    def exhausted(self) -> bool:
+        return self._take is None
+
+    def accept(self) -> Accepted:
+        if self._take is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        accepted = self._take()
+        self._take = self._connected = None
+        self.socket.recv(1)  # whoever goes on watching finds nothing more
+        return accepted
+
+    def close(self) -> None:
+        """Close it, and the connection if it was not accepted; may be called twice."""
+        super().close()
+        self._signal.close()
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None

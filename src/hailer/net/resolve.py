@@ -32,13 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["is_temporary", "resolve", "resolve_async"]
 
 _TYPES = {
-    "tcp": socket.SOCK_STREAM,
-    "tcp4": socket.SOCK_STREAM,
-    "tcp6": socket.SOCK_STREAM,
-    "udp": socket.SOCK_DGRAM,
-    "udp4": socket.SOCK_DGRAM,
-    "udp6": socket.SOCK_DGRAM,
-    "unix": socket.SOCK_STREAM,
+    **dict.fromkeys(("tcp", "tcp4", "tcp6", "tls", "ws", "wss", "unix"), socket.SOCK_STREAM),
+    **dict.fromkeys(("udp", "udp4", "udp6", "unix+dgram"), socket.SOCK_DGRAM),
+    "unix+seqpacket": socket.SOCK_SEQPACKET,
 }
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}
 _LOOPBACK = {socket.AF_INET6: "::1", socket.AF_INET: "127.0.0.1"}
@@ -57,7 +53,7 @@ def resolve(endpoint: Endpoint, *, timeout: float | None, passive: bool = False)
     """Find the addresses of an endpoint, waiting for the name server if need be.
 
     Args:
-        endpoint: a tcp, udp or unix endpoint.
+        endpoint: of any kind but `fd://` and `stdio:`.
         timeout: seconds that the look-up may take; None waits for as long as the system does.
         passive: the addresses are to listen on, so that `*` stands for all of this machine's.
 
@@ -115,8 +111,8 @@ class _Question(NamedTuple):
 def _without_lookup(endpoint: Endpoint, *, passive: bool) -> list[Address] | _Question:
     type_ = _TYPES.get(endpoint.scheme)
     if type_ is None:
-        raise EndpointError(f"{endpoint} has no address to look up here: give tcp://, udp:// or unix:")
-    if endpoint.scheme == "unix":
+        raise EndpointError(f"{endpoint} has no address to look up: give tcp://, udp://, unix: or the like")
+    if endpoint.is_local:
         path = endpoint.path
         return [Address(socket.AF_UNIX, type_, 0, "\0" + path[1:] if path.startswith("@") else path)]
     family = _FAMILIES[endpoint.family_hint]

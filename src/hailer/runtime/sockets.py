@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hailer.endpoint import Endpoint, from_sockaddr
 from hailer.errors import ConnectionClosed
+from hailer.net.address import scheme_of
 from hailer.net.options import set_keepalive, set_nodelay
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Names:
     __slots__ = ("_addresses", "_local", "_peer", "_scheme")
 
     def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
-        self._scheme = scheme
+        # Of an inherited descriptor its own kind tells more than its number.
+        self._scheme = (scheme_of(sock) or scheme) if scheme == "fd" else scheme
         if peer is None:
             try:
                 peer = sock.getpeername()
