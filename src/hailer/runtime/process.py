@@ -18,8 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hailer import errors
-from hailer.errors import HailerError, UsageError
+from hailer.errors import ListenError, UsageError
 from hailer.runtime.model import Counters
 
 if TYPE_CHECKING:
@@ -356,9 +355,8 @@ class BackgroundProcess:
         _close_quietly(self._lifeline)
         name, newline, text = self._told.removeprefix(_READY).decode().partition("\n")
         if newline:
-            kind = getattr(errors, name, None)
-            if isinstance(kind, type) and issubclass(kind, HailerError):
-                return kind(text)
+            if name == ListenError.__name__:
+                return ListenError(text)
             return RuntimeError(f"the serving process failed with {name}: {text}")
         if self._child.status:
             return RuntimeError(f"the serving process {self._child.end()}: its log says more")
