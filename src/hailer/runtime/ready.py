@@ -256,6 +256,8 @@ class ReadyLoop:
             return False
         watch.reader = None
         self._forget(watch, READ)
+        if watch.writer is None:
+            self.unwatch(watch)
         return True
 
     def add_writer(self, file: HasFileno | int, callback: Callable[..., object], *args: object) -> None:
@@ -271,6 +273,8 @@ class ReadyLoop:
             return False
         watch.writer = None
         self._forget(watch, WRITE)
+        if watch.reader is None:
+            self.unwatch(watch)
         return True
 
     def watch(self, file: HasFileno | int) -> Watch:
@@ -314,8 +318,6 @@ class ReadyLoop:
         if watch.mask & what:
             self._poller.set(watch.fd, watch.mask, watch.mask & ~what)
             watch.mask &= ~what
-        if not watch.mask and watch.reader is None and watch.writer is None:
-            self._watches.pop(watch.fd, None)
 
     # Times and turns.
 
