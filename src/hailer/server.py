@@ -221,7 +221,13 @@ class Server:
         self._listeners = []
 
     def _listen(self, endpoint: Endpoint) -> list[Listener]:
-        listeners = listen(endpoint, backlog=self._backlog, mode=self._unix_mode)
+        listeners = listen(
+            endpoint,
+            backlog=self._backlog,
+            mode=self._unix_mode,
+            most=self._policy.max_connections,
+            amplification=self._amplification,
+        )
         for listener in listeners:
             if endpoint.scheme in WEB_SCHEMES and endpoint.path != "/":
                 self._paths[listener.endpoint.port] = endpoint.path
