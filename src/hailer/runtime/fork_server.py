@@ -16,6 +16,7 @@ from hailer.connection import sleeper
 from hailer.errors import ConnectionClosed, ListenError
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.blocking import BlockingTransport, foreign_await, run_to_end
+from hailer.runtime.blocking_server import ThreadModel
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, note_failure, serve_connection
 from hailer.runtime.process import (
@@ -107,9 +108,9 @@ class ForkModel(Supervisor):
 
     def _leave(self) -> None:
         super()._leave()
-        self._close_listeners()
-        for accepted in self._waiting:
-            accepted.close()
+        # Not the acceptor: it would have the parent's loop, which this child shares, watch no more.
+        for closed in (*self._listeners, *self._waiting):
+            closed.close()
 
     def _serve_one(self, accepted: Accepted, row: int) -> None:
         """Be the process of one connection."""
@@ -151,6 +152,11 @@ class ForkModel(Supervisor):
         self._retry()
         if self._acceptor is not None and not self._waiting:
             self._acceptor.resume()
+
+    def _close_listeners(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+        super()._close_listeners()
 
     def _is_over(self) -> bool:
         return self._acceptor is not None and self._acceptor.over and not self._count.active
@@ -221,10 +227,8 @@ class PreforkModel(Supervisor):
 
     def _work(self, index: int, tell: Callable[[bytes], object]) -> int:
         """Be a worker."""
-        from hailer.runtime.blocking_server import ThreadModel  # noqa: PLC0415 (the parent has no use for it)
-
         counters = self.counters.rows[1 + index]
-        model = ThreadModel(replace(self._policy, counters=counters, max_connections=self._share))
+        model = _Worker(replace(self._policy, counters=counters, max_connections=self._share))
         obey_signals(model)
         watch_lifeline(self._lifelines[0], model.drain)
         try:
@@ -259,6 +263,10 @@ class PreforkModel(Supervisor):
 
     def _note_abort(self) -> None:
         log.warning("%d workers do not end in time: they are stopped", len(self._children))
+
+
+class _Worker(ThreadModel):
+    name = "prefork"
 
 
 def blocking_leaf(accepted: Accepted) -> Transport | RecordTransport:
