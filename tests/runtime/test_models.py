@@ -25,7 +25,6 @@ from hailer.errors import (
     MessageTooLong,
     TimedOut,
 )
-from hailer.matrix import MODELS
 from hailer.server import ModelName, Server
 from hailer.services.echo import echo
 
@@ -81,8 +80,9 @@ class Cell:
     server: Server | None = None
 
     @property
-    def blocking(self) -> bool:
-        return MODELS[self.model].blocking
+    def has_asyncio(self) -> bool:
+        """Whether handlers may await what is asyncio's."""
+        return self.model == "asyncio"
 
     @property
     def concurrent(self) -> bool:
@@ -443,7 +443,7 @@ def test_awaiting_something_foreign(cell: Cell) -> None:
         cell.logged.clear()
         with cell.serve(handler) as server:
             answer = read_all(cell.connect())
-        if not cell.blocking:
+        if cell.has_asyncio:
             assert answer == b"slept\n"
             continue
         assert answer == b""
@@ -456,7 +456,7 @@ def test_awaiting_something_foreign(cell: Cell) -> None:
 
 
 def test_a_handler_that_insists_on_something_foreign_is_ended(cell: Cell) -> None:
-    if not cell.blocking:
+    if cell.has_asyncio:
         return
 
     async def stubborn(connection: Connection) -> None:
@@ -474,8 +474,8 @@ def test_a_handler_that_insists_on_something_foreign_is_ended(cell: Cell) -> Non
 
 
 def test_two_receivers(cell: Cell) -> None:
-    if cell.blocking:
-        return  # a handler is one coroutine that never suspends: there cannot be two
+    if not cell.has_asyncio:
+        return  # a handler is one coroutine: there cannot be two
 
     async def greedy(connection: Connection) -> None:
         first = asyncio.create_task(connection.receive())

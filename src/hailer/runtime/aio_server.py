@@ -8,24 +8,35 @@ from typing import TYPE_CHECKING
 
 from hailer.connection import sleeper
 from hailer.errors import HailerError
-from hailer.net.oserrors import map_os_error
+from hailer.net.listener import Accepted
+from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import AioTransport, Loop, loop_factory
 from hailer.runtime.model import ABORT_GRACE, AcceptTrouble, serve_connection
+from hailer.runtime.records import SocketRecords
+from hailer.runtime.waiting import AioWaiter
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
-    from hailer.net.address import RawAddress
     from hailer.net.listener import Listener
     from hailer.runtime.model import Policy
+    from hailer.transport import RecordTransport, Transport
 
-__all__ = ["AsyncioModel"]
+__all__ = ["AsyncioModel", "open_leaf"]
 
 log = logging.getLogger("hailer.server")
 
-_ACCEPTS = 64
-"""Connections accepted before the others get their turn."""
+
+async def open_leaf(accepted: Accepted) -> Transport | RecordTransport:
+    """Make the transport of what a listener has accepted, in the running loop.
+
+    Raises:
+        OSError: the connection has gone already.
+        ConnectionLost: the same.
+    """
+    if accepted.kind == "record":
+        return SocketRecords.of(accepted, AioWaiter(accepted.socket))
+    return await AioTransport.adopt(accepted.socket, accepted.scheme, accepted.address)
 
 
 class AsyncioModel:
@@ -43,11 +54,10 @@ class AsyncioModel:
         self._changed = asyncio.Event()
         self._draining = False
         self._stopping = False
-        self._listeners: list[Listener] = []
-        self._accepting = False
+        self._acceptor: LoopAcceptor | None = None
         self._trouble = AcceptTrouble(policy.counters)
         self._failure: HailerError | None = None
-        self._tasks: dict[asyncio.Task[None], AioTransport | None] = {}
+        self._tasks: dict[asyncio.Task[None], Transport | RecordTransport | Accepted] = {}
 
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
@@ -62,18 +72,25 @@ class AsyncioModel:
         """
         self._loop = asyncio.get_running_loop()
         sleeper.set(asyncio.sleep)  # the tasks of the connections inherit it
-        self._listeners = list(listeners)
+        acceptor = self._acceptor = LoopAcceptor(
+            self._loop,
+            listeners,
+            self._trouble,
+            self._serve_one,
+            self._fail,
+            most=self._policy.max_connections,
+            active=lambda: len(self._tasks),
+            once=self._policy.once,
+        )
         try:
-            for listener in listeners:
-                listener.socket.setblocking(False)
-            self._resume()
+            acceptor.resume()
             ready()
-            while not (self._draining or self._stopping):
+            while not (self._draining or self._stopping or (acceptor.over and not self._tasks)):
                 await self._next_change()
-            self._close_listeners()
+            acceptor.close()
             await self._finish_tasks(self._policy.drain)
         finally:
-            self._close_listeners()
+            acceptor.close()
             await self._abort()
             self._loop = None
         if self._failure is not None:
@@ -101,77 +118,44 @@ class AsyncioModel:
         await self._changed.wait()
         self._changed.clear()
 
-    # Accepting.
+    # One connection.
 
-    def _resume(self) -> None:
-        if self._loop is not None and not self._accepting and not (self._draining or self._stopping):
-            self._accepting = True
-            for listener in self._listeners:
-                self._loop.add_reader(listener.socket, self._accept, listener)
-
-    def _pause(self) -> None:
-        if self._loop is not None and self._accepting:
-            self._accepting = False
-            for listener in self._listeners:
-                self._loop.remove_reader(listener.socket)
-
-    def _close_listeners(self) -> None:
-        self._pause()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-
-    def _accept(self, listener: Listener) -> None:
+    def _serve_one(self, accepted: Accepted) -> float:
         assert self._loop is not None
-        counters = self._policy.counters
-        for _ in range(_ACCEPTS):
-            if len(self._tasks) >= self._policy.max_connections:
-                self._pause()  # the next wait in the backlog until one ends
-                return
-            try:
-                sock, address = listener.socket.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                try:
-                    seconds = self._trouble.pause(error)
-                except OSError:
-                    where = listener.endpoint.address_text
-                    self._failure = map_os_error(error, "accept", where)
-                    self.stop()
-                    return
-                if seconds:
-                    self._pause()
-                    self._loop.call_later(seconds, self._resume)
-                    return
-                continue
-            counters.accepted += 1
-            counters.active += 1
-            task = self._loop.create_task(self._run(sock, listener.endpoint.scheme, address))
-            self._tasks[task] = None
-            task.add_done_callback(self._ended)
+        self._policy.counters.accepted += 1
+        self._policy.counters.active += 1
+        task = self._loop.create_task(self._run(accepted))
+        self._tasks[task] = accepted
+        task.add_done_callback(self._ended)
+        return 0.0
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        leaf = self._tasks.pop(task)
+        if isinstance(leaf, Accepted):  # it went, or was cancelled, before it was served
+            leaf.close()
         self._policy.counters.active -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # SystemExit and KeyboardInterrupt of a handler go through the loop; nothing else comes here.
             log.error("a connection ended with %r", error)
-        if not self._accepting:
-            self._resume()
+        assert self._acceptor is not None
+        self._acceptor.resume()
         if not self._tasks:
             self._changed.set()
 
-    async def _run(self, sock: socket.socket, scheme: str, address: RawAddress) -> None:
+    async def _run(self, accepted: Accepted) -> None:
         try:
-            transport = await AioTransport.adopt(sock, scheme, address)
-        except HailerError as error:
+            leaf = await open_leaf(accepted)
+        except (HailerError, OSError) as error:
             log.debug("a connection was gone before it was served: %s", error)
             return
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[task] = transport
-        await serve_connection(transport, self._policy)
+        self._tasks[task] = leaf
+        await serve_connection(leaf, self._policy)
+
+    def _fail(self, error: HailerError) -> None:
+        self._failure = error
+        self.stop()
 
     # Ending.
 
@@ -186,11 +170,11 @@ class AsyncioModel:
 
     async def _abort(self) -> None:
         """Break what is left; a handler that does not end even then is named in the log."""
-        for task, transport in list(self._tasks.items()):
-            if transport is not None:
-                transport.abort()
-            else:
+        for task, leaf in list(self._tasks.items()):
+            if isinstance(leaf, Accepted):
                 task.cancel()
+            else:
+                leaf.abort()
         if self._tasks:
             # Those that wait for their connection end by its error; the others are cancelled.
             await asyncio.wait(self._tasks, timeout=ABORT_GRACE / 10)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import selectors
-import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -15,25 +13,35 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hailer.connection import sleeper
 from hailer.errors import ConnectionClosed
-from hailer.net.oserrors import map_os_error
-from hailer.runtime.blocking import BlockingTransport, foreign_await, run_to_end
+from hailer.runtime.acceptor import BlockingAcceptor
+from hailer.runtime.blocking import BlockingTransport, explained, run_to_end
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_failure, serve_connection
+from hailer.runtime.records import SocketRecords
+from hailer.runtime.sockets import prepare
+from hailer.runtime.waiting import PollWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hailer.connection import Connection, Handler
-    from hailer.net.address import RawAddress
-    from hailer.net.listener import Listener
+    from hailer.net.listener import Accepted, Listener
     from hailer.runtime.model import Policy
 
-__all__ = ["IterativeModel", "ThreadModel"]
+__all__ = ["IterativeModel", "ThreadModel", "open_leaf"]
 
 log = logging.getLogger("hailer.server")
 
-Accepted = tuple[socket.socket, str, "RawAddress"]
-"""A connection just accepted: socket, scheme, address of the peer."""
+
+def open_leaf(accepted: Accepted) -> BlockingTransport | SocketRecords:
+    """Make the transport of what a listener has accepted, for the thread that calls this.
+
+    Raises:
+        OSError: the connection has gone already.
+    """
+    if accepted.kind == "record":
+        return SocketRecords.of(accepted, PollWaiter(accepted.socket))
+    prepare(accepted.socket)
+    return BlockingTransport(accepted.socket, accepted.scheme, accepted.address)
 
 
 class BlockingModel(ABC):
@@ -49,10 +57,10 @@ class BlockingModel(ABC):
     name: ClassVar[str]
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = replace(policy, handler=self._explained(policy.handler))
+        self._policy = replace(policy, handler=explained(policy.handler, self.name))
         self._trouble = AcceptTrouble(policy.counters)
         self._lock = threading.Lock()
-        self._transports: set[BlockingTransport] = set()
+        self._leafs: set[BlockingTransport | SocketRecords] = set()
         self._draining = False
         self._stopping = False
         self._aborted = False
@@ -75,7 +83,7 @@ class BlockingModel(ABC):
             stack.callback(self._dismiss, watchdog)
             try:
                 ready()
-                self._accept_until_drained(listeners)
+                self._accept_until_drained(listeners, self._changed)
             except BaseException:
                 self.stop()
                 raise
@@ -96,7 +104,11 @@ class BlockingModel(ABC):
 
     @abstractmethod
     def _dispatch(self, accepted: Accepted) -> None:
-        """Have one connection served, now or by another thread."""
+        """Have one connection served, now or by another thread.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
 
     @abstractmethod
     def _finish(self) -> None:
@@ -114,53 +126,27 @@ class BlockingModel(ABC):
 
     # Accepting.
 
-    def _accept_until_drained(self, listeners: Sequence[Listener]) -> None:
-        changed = self._changed
-        assert changed is not None
+    def _accept_until_drained(self, listeners: Sequence[Listener], changed: Flag) -> None:
         counters = self._policy.counters
-        paused_until = 0.0
-        with selectors.DefaultSelector() as selector:
-            selector.register(changed, selectors.EVENT_READ)
-            for listener in listeners:
-                listener.socket.setblocking(False)
-                selector.register(listener.socket, selectors.EVENT_READ, listener)
-            while not (self._draining or self._stopping):
-                pause = paused_until - time.monotonic()
-                if pause > 0:
-                    changed.wait(pause)
-                    changed.clear()
-                    continue
-                if counters.active >= self._policy.max_connections:
-                    changed.wait(None)  # the next wait in the backlog until one ends
-                    changed.clear()
-                    continue
-                for key, _ in selector.select():
-                    if key.data is None:
-                        changed.clear()
-                    elif counters.active < self._policy.max_connections:
-                        seconds = self._accept(key.data)
-                        if seconds:
-                            paused_until = time.monotonic() + seconds
-                            break
+        acceptor = BlockingAcceptor(
+            listeners,
+            changed,
+            self._trouble,
+            self._accept,
+            most=self._policy.max_connections,
+            active=lambda: counters.active,
+            once=self._policy.once,
+        )
+        acceptor.run(lambda: self._draining or self._stopping)
 
-    def _accept(self, listener: Listener) -> float:
-        """Accept and dispatch one connection; give the seconds not to accept after it."""
-        try:
-            sock, address = listener.socket.accept()
-        except (BlockingIOError, InterruptedError):
-            return 0.0
-        except OSError as error:
-            try:
-                return self._trouble.pause(error)
-            except OSError:
-                raise map_os_error(error, "accept", listener.endpoint.address_text) from error
+    def _accept(self, accepted: Accepted) -> float:
         with self._lock:
             self._policy.counters.accepted += 1
             self._policy.counters.active += 1
         try:
-            self._dispatch((sock, listener.endpoint.scheme, address))
-        except RuntimeError as error:  # the system gives no more threads
-            sock.close()
+            self._dispatch(accepted)
+        except RuntimeError as error:
+            accepted.close()
             self._release()
             self._trouble.note(str(error))
             return ACCEPT_PAUSE
@@ -169,44 +155,31 @@ class BlockingModel(ABC):
     # One connection.
 
     def _serve_one(self, accepted: Accepted) -> None:
-        sock, scheme, address = accepted
         try:
-            transport = BlockingTransport(sock, scheme, address)
+            leaf = open_leaf(accepted)
         except OSError as error:
             log.debug("a connection was gone before it was served: %s", error)
-            sock.close()
+            accepted.close()
             return
         try:
             with self._lock:
-                self._transports.add(transport)
+                self._leafs.add(leaf)
                 aborted = self._aborted
             if aborted:
-                transport.abort()
-            run_to_end(serve_connection(transport, self._policy), self.name)
+                leaf.abort()
+            run_to_end(serve_connection(leaf, self._policy), self.name)
         except Exception as error:  # a handler that goes on awaiting what it cannot
-            note_failure(transport, self._policy, error)
+            note_failure(leaf, self._policy, error)
         finally:
             with self._lock:
-                self._transports.discard(transport)
-            run_to_end(transport.close())
+                self._leafs.discard(leaf)
+            run_to_end(leaf.close())
 
     def _release(self) -> None:
         with self._lock:
             self._policy.counters.active -= 1
         assert self._changed is not None
         self._changed.set()
-
-    def _explained(self, handler: Handler) -> Handler:
-        async def explained(connection: Connection) -> None:
-            try:
-                await handler(connection)
-            except RuntimeError as error:
-                clear = foreign_await(error, self.name)
-                if clear is None:
-                    raise
-                raise clear from error
-
-        return explained
 
     async def _sleep(self, seconds: float) -> None:
         assert self._abort is not None
@@ -230,11 +203,11 @@ class BlockingModel(ABC):
             self._alarm.wait(None if deadline is None else deadline - now)
         with self._lock:
             self._aborted = True
-            transports = list(self._transports)
-        if transports and not self._stopping:
-            log.warning("the time to drain is over: %d connections are aborted", len(transports))
-        for transport in transports:
-            transport.abort()
+            leafs = list(self._leafs)
+        if leafs and not self._stopping:
+            log.warning("the time to drain is over: %d connections are aborted", len(leafs))
+        for leaf in leafs:
+            leaf.abort()
         assert self._abort is not None
         self._abort.set()
         self._notify()
@@ -244,6 +217,12 @@ class IterativeModel(BlockingModel):
     """One connection after another, in the thread that serves."""
 
     name = "iterative"
+
+    def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+        """See `hailer.runtime.model.Model`."""
+        for listener in listeners:
+            listener.single = True  # nobody would carry further datagrams to the one that is served
+        super().serve(listeners, ready)
 
     def _dispatch(self, accepted: Accepted) -> None:
         token = sleeper.set(self._sleep)
