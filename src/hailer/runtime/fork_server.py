@@ -109,8 +109,10 @@ class ForkModel(Supervisor):
     def _leave(self) -> None:
         super()._leave()
         # Not the acceptor: it would have the parent's loop, which this child shares, watch no more.
-        for closed in (*self._listeners, *self._waiting):
-            closed.close()
+        for listener in self._listeners:
+            listener.close()
+        for accepted in self._waiting:
+            accepted.close()
 
     def _serve_one(self, accepted: Accepted, row: int) -> None:
         """Be the process of one connection."""
