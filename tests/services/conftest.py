@@ -37,7 +37,7 @@ class Served:
 
     @property
     def port(self) -> int:
-        """Its TCP port."""
+        """Its port."""
         return int(self.server.endpoints[0].port or 0)
 
     def connect(self, *, room: int = 0) -> socket.socket:
@@ -57,6 +57,17 @@ class Served:
                 client.shutdown(socket.SHUT_WR)
             return read_all(client)
 
+    def exchange(self, *datagrams: bytes, patience: float = PATIENCE) -> list[bytes]:
+        """Send datagrams one after another, each when the one before it was answered."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(patience)
+            client.connect(("127.0.0.1", self.port))
+            answers = []
+            for datagram in datagrams:
+                client.send(datagram)
+                answers.append(client.recv(65535))
+            return answers
+
 
 def read_all(client: socket.socket) -> bytes:
     """Read to the end of the stream."""
@@ -71,21 +82,33 @@ class Serve(Protocol):
     """The type of the fixture `serve`."""
 
     def __call__(
-        self, service: str | Handler, framing: Framing | str | None = None, **options: Any
+        self,
+        service: str | Handler,
+        framing: Framing | str | None = None,
+        *,
+        scheme: str = "tcp",
+        **options: Any,
     ) -> Served: ...
 
 
 @pytest.fixture(params=MODELS)
 def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    """Serves a service, by its name and in its framing, or a handler, on TCP under a model."""
+    """Serves a service, by its name and in its framing, or a handler, under a model."""
     with ExitStack() as ends:
 
-        def start(service: str | Handler, framing: Framing | str | None = None, **options: Any) -> Served:
+        def start(
+            service: str | Handler,
+            framing: Framing | str | None = None,
+            *,
+            scheme: str = "tcp",
+            **options: Any,
+        ) -> Served:
             if isinstance(service, str):
-                framing = framing or SERVICES[service].framing
+                if scheme == "tcp":
+                    framing = framing or SERVICES[service].framing
                 service = SERVICES[service].build()
             server = Server(
-                "tcp://127.0.0.1:0", service, request.param, framing=framing or "line", drain=0.2, **options
+                f"{scheme}://127.0.0.1:0", service, request.param, framing=framing, drain=0.2, **options
             )
             return Served(ends.enter_context(server), ends)
 

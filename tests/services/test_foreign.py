@@ -29,9 +29,12 @@ def output(*command: str, given: bytes = b"") -> bytes:
     return done.stdout
 
 
-def test_rdate_reads_the_time(serve: Serve, require_program: RequireProgram) -> None:
-    served = serve("time")
-    told = output(require_program("rdate"), "-4", "-p", "-o", str(served.port), "127.0.0.1")
+@pytest.mark.parametrize(("scheme", "options"), [("tcp", "-4p"), ("udp", "-4pu")])
+def test_rdate_reads_the_time(
+    serve: Serve, require_program: RequireProgram, scheme: str, options: str
+) -> None:
+    served = serve("time", scheme=scheme)
+    told = output(require_program("rdate"), options, "-o", str(served.port), "127.0.0.1")
     moment = datetime.strptime(told.decode().strip(), "%a %b %d %H:%M:%S %Z %Y").timestamp()  # noqa: DTZ007
     assert abs(moment - time.time()) < 5
 

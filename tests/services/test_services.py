@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,20 @@ def test_the_table_loads_no_event_loop() -> None:
     program = "import sys, hailer.services; print('asyncio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_page_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/services.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:7] for line in page.splitlines() if line.startswith("| `")]
+    framings = {"crlf": "CRLF lines"}
+    assert [[cell.strip(" `") for cell in row] for row in rows] == [
+        [
+            s.name,
+            str(s.rfc or ""),
+            str(s.port),
+            "yes",
+            "yes" if s.datagram else "no",
+            framings.get(s.framing.name, s.framing.name),
+        ]
+        for s in SERVICES.values()
+    ]
