@@ -96,6 +96,9 @@ class Edge(ABC):
             )
         self._per_source: dict[str, int] = {}
 
+    def _note_full(self) -> None:
+        self.trouble.note(f"{self.most} connections is the limit")
+
     @abstractmethod
     def serve(self, listeners: list[Listener], ready: Callable[[], None], drain: float) -> None:
         """Serve until stopped, and everything is closed.

@@ -6,21 +6,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from hailer.net.oserrors import map_os_error
 from hailer.relay.edge.allocator import keep_memory
 from hailer.relay.edge.base import Edge, Link, log
 from hailer.relay.edge.poller import READ, WRITE, make_poller
+from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import Loop, loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hailer.errors import HailerError
-    from hailer.net.listener import Listener
+    from hailer.net.listener import Accepted, Listener
     from hailer.relay.core.limits import Limits
-
-_ACCEPTS = 64
-"""Connections accepted before the others get their turn."""
 
 _ROUNDS = 4
 """Looks for more ready sockets before the event loop gets its turn: each saves a round through it."""
@@ -47,8 +44,7 @@ class LoopEdge(Edge):
         self._stops = 0
         self._changed = asyncio.Event()
         self._failure: HailerError | None = None
-        self._listeners: list[Listener] = []
-        self._accepting = False
+        self._acceptor: LoopAcceptor | None = None
         self._poller = make_poller()
         self._buffer = bytearray(_BULK)
         self._view = memoryview(self._buffer)
@@ -69,16 +65,23 @@ class LoopEdge(Edge):
         """
         loop = self._loop = asyncio.get_running_loop()
         keep_memory()
-        self._listeners = listeners
+        acceptor = self._acceptor = LoopAcceptor(
+            loop,
+            listeners,
+            self.trouble,
+            self._accept,
+            self._fail,
+            most=self.most,
+            active=lambda: len(self.links),
+            on_full=self._note_full,
+        )
         try:
-            for listener in listeners:
-                listener.socket.setblocking(False)
             loop.add_reader(self._poller.fileno(), self._events)
-            self._resume_accepting()
+            acceptor.resume()
             self._tick()
             ready()
             await self._until(lambda: self._stops > 0)
-            self._close_listeners()
+            acceptor.close()
             self.relay.shut_down(time.monotonic())
             self._settle()
             try:
@@ -87,7 +90,7 @@ class LoopEdge(Edge):
             except TimeoutError:
                 log.warning("%d peers did not take their BYE in time and are cut", len(self.links))
         finally:
-            self._close_listeners()
+            acceptor.close()
             for link in list(self.links.values()):
                 self._drop(link, "the relay ended")
             if self._timer is not None:
@@ -115,51 +118,17 @@ class LoopEdge(Edge):
 
     # accepting
 
-    def _resume_accepting(self) -> None:
-        if self._loop is not None and not self._accepting and not self._stops:
-            self._accepting = True
-            for listener in self._listeners:
-                self._loop.add_reader(listener.socket, self._accept, listener)
-
-    def _pause_accepting(self) -> None:
-        if self._loop is not None and self._accepting:
-            self._accepting = False
-            for listener in self._listeners:
-                self._loop.remove_reader(listener.socket)
-
-    def _close_listeners(self) -> None:
-        self._pause_accepting()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-
-    def _accept(self, listener: Listener) -> None:
-        for _ in range(_ACCEPTS):
-            if len(self.links) >= self.most:
-                self.trouble.note(f"{self.most} connections is the limit")
-                self._pause_accepting()  # the next wait in the backlog until one ends
-                break
-            try:
-                sock, address = listener.socket.accept()
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                try:
-                    seconds = self.trouble.pause(error)
-                except OSError:
-                    self._failure = map_os_error(error, "accept", listener.endpoint.address_text)
-                    self.stop()
-                    break
-                if seconds and self._loop is not None:
-                    self._pause_accepting()
-                    self._loop.call_later(seconds, self._resume_accepting)
-                    break
-                continue
-            sock.setblocking(False)
-            link = self._adopt(sock, listener.endpoint.scheme, address)
-            if link is not None:
-                self._update(link)
+    def _accept(self, accepted: Accepted) -> float:
+        accepted.socket.setblocking(False)
+        link = self._adopt(accepted.socket, accepted.scheme, accepted.address)
+        if link is not None:
+            self._update(link)
         self._settle()
+        return 0.0
+
+    def _fail(self, error: HailerError) -> None:
+        self._failure = error
+        self.stop()
 
     # events
 
@@ -225,8 +194,8 @@ class LoopEdge(Edge):
         if link.interest:
             self._poller.set(link.fd, link.interest, 0)
         link.sock.close()
-        if not self._accepting:
-            self._resume_accepting()
+        assert self._acceptor is not None
+        self._acceptor.resume()
         if not self.links:
             self._changed.set()
 

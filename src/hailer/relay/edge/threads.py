@@ -15,15 +15,15 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from hailer.net.oserrors import map_os_error
 from hailer.relay.edge.base import Edge, Link, log
+from hailer.runtime.acceptor import BlockingAcceptor
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ACCEPT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hailer.net.listener import Listener
+    from hailer.net.listener import Accepted, Listener
     from hailer.relay.core.limits import Limits
 
 _READ = 65536
@@ -58,8 +58,17 @@ class ThreadEdge(Edge):
             self._selector.register(self._alarm, selectors.EVENT_READ)
             keeper.start()
             ready()
+            acceptor = BlockingAcceptor(
+                listeners,
+                self._changed,
+                self.trouble,
+                self._accept,
+                most=self.most,
+                active=lambda: len(self.links),
+                on_full=self._note_full,
+            )
             try:
-                self._accept_until_stopped(listeners)
+                acceptor.run(lambda: self._stops > 0)
             finally:
                 for listener in listeners:
                     listener.close()
@@ -92,42 +101,12 @@ class ThreadEdge(Edge):
 
     # accepting
 
-    def _accept_until_stopped(self, listeners: list[Listener]) -> None:
-        changed = self._changed
-        assert changed is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(changed, selectors.EVENT_READ)
-            for listener in listeners:
-                listener.socket.setblocking(False)
-                selector.register(listener.socket, selectors.EVENT_READ, listener)
-            while not self._stops:
-                if len(self.links) >= self.most:
-                    self.trouble.note(f"{self.most} connections is the limit")
-                    changed.wait(None)  # the next wait in the backlog until one ends
-                    changed.clear()
-                    continue
-                for key, _ in selector.select():
-                    if key.data is None:
-                        changed.clear()
-                    elif pause := self._accept(key.data):
-                        changed.wait(pause)
-                        changed.clear()  # else the next pause would be none
-                        break
-
-    def _accept(self, listener: Listener) -> float:
-        """Accept one connection; gives the seconds not to accept after it."""
-        try:
-            sock, address = listener.socket.accept()
-        except (BlockingIOError, InterruptedError):
-            return 0.0
-        except OSError as error:
-            try:
-                return self.trouble.pause(error)
-            except OSError:
-                raise map_os_error(error, "accept", listener.endpoint.address_text) from error
+    def _accept(self, accepted: Accepted) -> float:
+        """Have a thread read from a connection; gives the seconds not to accept after it."""
+        sock = accepted.socket
         with self._lock:
             sock.setblocking(True)
-            link = self._adopt(sock, listener.endpoint.scheme, address)
+            link = self._adopt(sock, accepted.scheme, accepted.address)
             self._settle()
             if link is None:
                 return 0.0
