@@ -326,7 +326,6 @@ def test_an_unnamed_peer_says_so() -> None:
         ("unix", ("h", 1)),
         ("fd", ("h", 1)),
         ("tcp", None),
-        ("stdio", ""),
         ("x", ("h", 1)),
     ],
 )
@@ -386,3 +385,7 @@ def test_any_text_is_an_endpoint_or_an_endpoint_error(text: str) -> None:
     else:
         assert str(endpoint).isprintable()
         assert Endpoint.parse(str(endpoint)) == endpoint
+
+
+def test_standard_input_has_no_address() -> None:
+    assert from_sockaddr("stdio", "") == Endpoint("stdio")

@@ -348,15 +348,72 @@ def test_prepare_comes_before_connecting_and_its_errors_leave_nothing_open(
     assert (len(made.sockets), made.open) == (2, 0)
 
 
-@pytest.mark.parametrize(
-    "text", ["tls://localhost:1", "ws://localhost:1/", "unix+dgram:/x", "fd://3", "stdio:"]
-)
-def test_other_kinds_are_refused(dial_by: Dial, text: str) -> None:
-    with pytest.raises(EndpointError, match="cannot be dialled"):
-        dial_by(Endpoint.parse(text), timeout=1)
+@pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
+def test_what_is_over_tcp_gives_its_tcp_connection(dial_by: Dial, server: socket.socket, scheme: str) -> None:
+    endpoint = Endpoint(scheme, "127.0.0.1", server.getsockname()[1])
+    with dial_by(endpoint, timeout=5) as client, server.accept()[0] as accepted:
+        assert client.getpeername() == accepted.getsockname()
 
 
-@pytest.mark.parametrize("text", ["tcp://*:80", "tcp://localhost:0"])
+@pytest.mark.parametrize("name", ["path", "abstract"])
+def test_unix_records(dial_by: Dial, tmp_path: Path, name: str) -> None:
+    path = f"@{tmp_path}" if name == "abstract" else str(tmp_path / "s")
+    bound = path.replace("@", "\0")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(bound)
+        server.listen()
+        with (
+            dial_by(Endpoint("unix+seqpacket", path=path), timeout=5) as client,
+            server.accept()[0] as accepted,
+        ):
+            client.send(b"one")
+            assert accepted.recv(10) == b"one"
+        # Of abstract names each kind of socket has its own.
+        other = "nobody listens" if name == "abstract" else "a socket of another kind"
+        with pytest.raises(DialError, match=other):
+            dial_by(Endpoint("unix+dgram", path=path), timeout=5)
+
+
+def test_a_client_of_unix_datagrams_can_be_answered(dial_by: Dial, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        with dial_by(Endpoint("unix+dgram", path=str(path)), timeout=5) as client:
+            client.send(b"question")
+            question, address = server.recvfrom(100)
+            assert question == b"question"
+            server.sendto(b"answer", address)
+            assert client.recv(100) == b"answer"
+    with pytest.raises(DialError, match="nobody listens on"):
+        dial_by(Endpoint("unix+dgram", path=str(path)), timeout=5)
+
+
+def test_an_inherited_connection(dial_by: Dial) -> None:
+    one, other = socket.socketpair()
+    with one:
+        number = other.detach()
+        with dial_by(Endpoint("fd", fd=number), timeout=5) as client:
+            assert client.fileno() == number
+            client.sendall(b"x")
+            assert one.recv(1) == b"x"
+
+
+def test_what_is_no_inherited_connection(dial_by: Dial, server: socket.socket) -> None:
+    with pytest.raises(DialError, match="is not connected"):
+        dial_by(Endpoint("fd", fd=server.fileno()), timeout=5)
+    server.getsockname()  # what is refused stays open
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(DialError, match="is no socket"):
+            dial_by(Endpoint("fd", fd=reader), timeout=5)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    with pytest.raises(DialError, match="is not open"):
+        dial_by(Endpoint("fd", fd=1_000_000), timeout=5)
+
+
+@pytest.mark.parametrize("text", ["tcp://*:80", "tcp://localhost:0", "udp://*:80", "fd://systemd"])
 def test_what_is_for_listening_is_refused(dial_by: Dial, text: str) -> None:
     with pytest.raises(EndpointError, match="for listening"):
         dial_by(Endpoint.parse(text), timeout=1)

@@ -23,7 +23,13 @@ def line(port: int, state: str, inode: int) -> str:
 def proc(tmp_path: Path) -> Path:
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").write_text(HEAD + line(80, "01", 5) + line(80, "0A", 6) + line(81, "0A", 7))
-    for pid, inode, comm in ((70, 5, "connected"), (71, 6, "we\x1b[31mb"), (72, 7, "other")):
+    (tmp_path / "net" / "udp6").write_text(HEAD + line(80, "07", 8))
+    for pid, inode, comm in (
+        (70, 5, "connected"),
+        (71, 6, "we\x1b[31mb"),
+        (72, 7, "other"),
+        (73, 8, "named"),
+    ):
         (tmp_path / str(pid) / "fd").mkdir(parents=True)
         (tmp_path / str(pid) / "fd" / "3").symlink_to(f"socket:[{inode}]")
         (tmp_path / str(pid) / "comm").write_text(comm + "\n")
@@ -32,6 +38,11 @@ def proc(tmp_path: Path) -> Path:
 
 def test_the_one_that_listens_is_named_and_its_name_is_made_harmless(proc: Path) -> None:
     assert holder_of_port(80, proc) == r"we\x1b[31mb (process 71)"
+
+
+def test_udp_ports_are_others(proc: Path) -> None:
+    assert holder_of_port(80, proc, udp=True) == "named (process 73)"
+    assert holder_of_port(81, proc, udp=True) is None
 
 
 def test_nothing_is_said_where_nothing_is_seen(proc: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -133,18 +134,16 @@ def test_an_inherited_path_is_not_ours_to_remove(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_adopted_stays_open(tmp_path: Path) -> None:
-    connected, peer = socket.socketpair()
     with (
-        connected,
-        peer,
         socket.socket() as idle,
         socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unnamed,
         (tmp_path / "file").open("w") as file,
     ):
         for number, said in (
-            (idle.fileno(), "does not listen"),
-            (connected.fileno(), "does not listen"),
-            (datagrams.fileno(), "neither a TCP nor a Unix stream socket"),
+            (idle.fileno(), "neither listens nor is connected"),
+            (datagrams.fileno(), "neither listens nor is connected"),
+            (unnamed.fileno(), "neither listens nor is connected"),
             (file.fileno(), "is no socket"),
         ):
             with pytest.raises(ListenError, match=said):
@@ -152,3 +151,64 @@ def test_what_cannot_be_adopted_stays_open(tmp_path: Path) -> None:
             os.fstat(number)
     with pytest.raises(ListenError, match="is not open"):
         adopt(number)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_a_connection_is_accepted_once(kind: socket.SocketKind) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    with one, adopt(other.detach(), name="it") as listener:
+        assert (listener.name, listener.exhausted) == ("it", False)
+        assert select.select([listener], [], [], 0)[0] == [listener]
+        accepted = listener.accept()
+        assert accepted.kind == ("stream" if kind == socket.SOCK_STREAM else "record")
+        assert listener.exhausted
+        assert select.select([listener], [], [], 0)[0] == []
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+        one.send(b"x")
+        assert accepted.socket.recv(1) == b"x"
+        accepted.close()
+
+
+def test_a_connection_that_is_never_accepted_is_closed() -> None:
+    one, other = socket.socketpair()
+    with one:
+        adopt(other.detach()).close()
+        assert one.recv(1) == b""
+
+
+def test_a_bound_datagram_socket(tmp_path: Path) -> None:
+    for family, address, scheme in (
+        (socket.AF_INET, ("127.0.0.1", 0), "udp"),
+        (socket.AF_UNIX, str(tmp_path / "s"), "unix+dgram"),
+    ):
+        with socket.socket(family, socket.SOCK_DGRAM) as bound, dial_socket(family) as client:
+            bound.bind(address)
+            with adopt(os.dup(bound.fileno())) as listener:
+                assert listener.endpoint.scheme == scheme
+                client.sendto(b"x", bound.getsockname())
+                accepted = listener.accept()
+                assert (accepted.kind, accepted.scheme) == ("record", scheme)
+                accepted.close()
+    assert (tmp_path / "s").is_socket()
+
+
+def dial_socket(family: int) -> socket.socket:
+    return socket.socket(family, socket.SOCK_DGRAM)
+
+
+def test_a_listening_seqpacket_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(path)
+        server.listen()
+        with (
+            adopt(os.dup(server.fileno())) as listener,
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client,
+        ):
+            assert listener.endpoint == Endpoint("unix+seqpacket", path=path)
+            client.connect(path)
+            accepted = listener.accept()
+            assert (accepted.kind, accepted.scheme) == ("record", "unix+seqpacket")
+            accepted.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.endpoint import Endpoint
-from hailer.errors import EndpointError, ListenError, ResolveError
+from hailer.errors import ListenError, ResolveError
 from hailer.net.address import Address
 from hailer.net.dial import dial
 from hailer.net.listen import listen
@@ -224,9 +224,52 @@ def test_unknown_names_and_services() -> None:
         listen(Endpoint.parse("tcp://localhost:nosuchservice"))
 
 
-@pytest.mark.parametrize(
-    "text", ["udp://127.0.0.1:0", "tls://localhost:0", "ws://localhost:0/", "unix+seqpacket:/x", "stdio:"]
-)
-def test_other_kinds_are_refused(text: str) -> None:
-    with pytest.raises(EndpointError, match="cannot be listened on"):
-        listen(Endpoint.parse(text))
+@pytest.mark.parametrize("text", ["tls://127.0.0.1:0", "ws://127.0.0.1:0/path?q", "wss://127.0.0.1:0/"])
+def test_what_is_over_tcp(text: str) -> None:
+    with ExitStack() as stack:
+        (listener,) = opened(text, stack)
+        wanted = Endpoint.parse(text)
+        port = listener.socket.getsockname()[1]
+        assert listener.endpoint == wanted.with_port(port)
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            accepted = listener.accept()
+            assert (accepted.kind, accepted.scheme) == ("stream", wanted.scheme)
+            assert accepted.address == client.getsockname()
+            accepted.close()
+
+
+def test_accepting_without_anybody_there() -> None:
+    with ExitStack() as stack:
+        (listener,) = opened("tcp://127.0.0.1:0", stack)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        assert not listener.exhausted
+        assert not listener.forwards
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["localhost", "*"])
+def test_datagrams_on_both_families(host: str) -> None:
+    with ExitStack() as stack:
+        four, six = opened(f"udp://{host}:0", stack)
+        assert four.endpoint.port == six.endpoint.port
+        assert (four.endpoint.scheme, four.endpoint.is_datagram) == ("udp", True)
+        assert isinstance(four.endpoint.port, int)
+        for listener, address in ((four, "127.0.0.1"), (six, "::1")):
+            with dial(Endpoint("udp", address, four.endpoint.port), timeout=5) as client:
+                client.send(b"x")
+                accepted = listener.accept()
+                assert (accepted.kind, accepted.scheme) == ("record", "udp")
+                assert accepted.address == client.getsockname()
+                accepted.close()
+
+
+def test_a_udp_port_in_use() -> None:
+    with ExitStack() as stack:
+        (listener,) = opened("udp://127.0.0.1:0", stack)
+        with pytest.raises(ListenError, match="is in use") as caught:
+            listen(listener.endpoint)
+        if sys.platform == "linux":
+            assert "by this program itself" in str(caught.value)
+        listener.close()
+        assert opened(str(listener.endpoint), stack)

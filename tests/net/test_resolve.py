@@ -120,7 +120,12 @@ def test_kinds_of_sockets() -> None:
     assert resolve(Endpoint.parse("unix:/tmp/x"), timeout=1) == [path]
     name = Address(socket.AF_UNIX, STREAM, 0, "\0x")
     assert resolve(Endpoint.parse("unix:@x"), timeout=1) == [name]
-    for text in ("tls://127.0.0.1:7", "ws://127.0.0.1/", "fd://3", "stdio:", "unix+dgram:/x"):
+    for text, kind in (("unix+dgram:/x", socket.SOCK_DGRAM), ("unix+seqpacket:/x", socket.SOCK_SEQPACKET)):
+        assert resolve(Endpoint.parse(text), timeout=1) == [Address(socket.AF_UNIX, kind, 0, "/x")]
+    for text, port in (("tls://127.0.0.1:7", 7), ("ws://127.0.0.1/x", 80), ("wss://127.0.0.1", 443)):
+        (found,) = resolve(Endpoint.parse(text), timeout=1)
+        assert (found.type, found.sockaddr) == (STREAM, ("127.0.0.1", port))
+    for text in ("fd://3", "stdio:"):
         with pytest.raises(EndpointError):
             resolve(Endpoint.parse(text), timeout=1)
 

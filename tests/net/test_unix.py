@@ -354,3 +354,63 @@ def test_an_abstract_name_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_too_long_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="at most"):
         listen_at(tmp_path / ("x" * 120))
+
+
+@pytest.mark.parametrize("scheme", ["unix+seqpacket", "unix+dgram"])
+def test_records_have_the_same_rules(path: Path, scheme: str) -> None:
+    kind = socket.SOCK_DGRAM if scheme == "unix+dgram" else socket.SOCK_SEQPACKET
+    endpoint = Endpoint(scheme, path=str(path))
+    with socket.socket(socket.AF_UNIX, kind) as dead:
+        dead.bind(str(path))
+    (listener,) = listen(endpoint, mode=0o620)
+    with listener:
+        assert listener.endpoint == endpoint
+        assert mode_of(path) == 0o620
+        with dial(endpoint, timeout=5) as client:
+            client.send(b"x")
+            accepted = listener.accept()
+            assert (accepted.kind, accepted.scheme) == ("record", scheme)
+            accepted.close()
+        for other in ("unix", "unix+seqpacket", "unix+dgram"):
+            with pytest.raises(ListenError, match="is in use by a live server"):
+                listen(Endpoint(other, path=str(path)))
+    assert not path.exists()
+
+
+def test_to_look_whether_a_datagram_server_lives_sends_it_nothing(path: Path) -> None:
+    endpoint = Endpoint("unix+dgram", path=str(path))
+    (listener,) = listen(endpoint)
+    with listener:
+        with pytest.raises(ListenError):
+            listen(endpoint)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@linux
+@pytest.mark.parametrize("scheme", ["unix+seqpacket", "unix+dgram"])
+def test_abstract_names_for_records(tmp_path: Path, scheme: str) -> None:
+    endpoint = Endpoint(scheme, path=f"@{tmp_path}")
+    (listener,) = listen(endpoint)
+    with listener:
+        with pytest.raises(ListenError, match="is in use by a live server"):
+            listen(endpoint)
+        with dial(endpoint, timeout=5) as client:
+            client.send(b"x")
+            listener.accept().close()
+
+
+def test_where_there_are_no_abstract_names_a_client_has_a_path(path: Path) -> None:
+    with unix.open_datagram_client(abstract=False) as client:
+        name = Path(client.getsockname())
+        assert name.is_socket()
+        (listener,) = listen(Endpoint("unix+dgram", path=str(path)))
+        with listener:
+            client.sendto(b"x", str(path))
+            accepted = listener.accept()
+            assert accepted.address == str(name)
+            assert accepted.outlet is not None
+            accepted.outlet.send(b"answer")
+            assert client.recv(10) == b"answer"
+            accepted.close()
+    assert not name.parent.exists()
