@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path for path in (ROOT / "docs").rglob("*.md") if "```console" in path.read_text(encoding="utf-8")
 )
+WITH_PROGRAMS = sorted(
+    path for path in (ROOT / "docs").rglob("*.md") if "```python" in path.read_text(encoding="utf-8")
+)
+OUTPUT = "output.of-this-page"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -61,9 +67,21 @@ def environment(relay: Relay) -> dict[str, str]:
     return {**os.environ, "PATH": path, "HAILER_RELAY": f"tcp://127.0.0.1:{relay.port}", "NO_COLOR": "1"}
 
 
+def free_port() -> str:
+    """A port that nobody has, for either kind."""
+    while True:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            with suppress(OSError):
+                datagrams.bind(stream.getsockname())
+                return str(stream.getsockname()[1])
+
+
 def on_port(text: str, relay: Relay) -> str:
-    """The text for a relay on another port; a client in Python is told where it is."""
+    """The text for other ports; a client in Python is told where the relay is."""
     text = re.sub(r'RelayClient\("(\w+)"', rf'RelayClient("\1", "tcp://localhost:{relay.port}"', text)
+    for port in set(re.findall(r"\b(7[04]\d\d)\b", text)):
+        text = re.sub(rf"\b{port}\b", free_port(), text)
     return text.replace("16273", relay.port)
 
 
@@ -90,8 +108,10 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def wait_for_name(command: str, folder: Path) -> str:
-    """What waits until a command that was left behind has logged in: a reader of a page is slower."""
+def wait_for(command: str, said: list[str], folder: Path) -> str:
+    """What waits until a command that was left behind is ready: a reader of a page is slower."""
+    if said:
+        return f"for try in $(seq 200); do grep -qxF '{said[-1]}' {OUTPUT} && break; sleep 0.05; done"
     name = re.search(r"--name (\w+)", command)
     script = re.match(r"python3 (\w+\.py)", command)
     if script:
@@ -116,20 +136,20 @@ def test_commands_print_what_the_page_says(page: Path, relay: Relay, tmp_path: P
         (tmp_path / name).write_text(program, encoding="utf-8")
     steps = [(command, said) for command, said in commands(text) if command != "hailer relay"]
     script = []
-    for number, (command, _) in enumerate(steps):
-        script += [command, f"echo '--- {number}'"]
+    for number, (command, said) in enumerate(steps):
+        script.append(command)
         if command.endswith("&"):
-            script.append(wait_for_name(command, tmp_path))
-    done = subprocess.run(
-        ["bash", "-c", "exec 2>&1\n" + "\n".join(script)],
+            script.append(wait_for(command, said, tmp_path))
+        script.append(f"echo '--- {number}'")
+    subprocess.run(
+        ["bash", "-c", f"exec > {OUTPUT} 2>&1\n" + "\n".join(script)],
         cwd=tmp_path,
         env=environment(relay),
-        capture_output=True,
-        text=True,
         timeout=50,
         check=False,
     )
-    printed = [line for line in done.stdout.splitlines() if "Terminated" not in line]
+    output = (tmp_path / OUTPUT).read_text(encoding="utf-8")
+    printed = [line for line in output.splitlines() if "Terminated" not in line]
     for number, (command, said) in enumerate(steps):
         end = printed.index(f"--- {number}")
         assert same(said, printed[:end]), f"$ {command}\nprints {printed[:end]}\nnot    {said}"
@@ -143,12 +163,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", ["docs/how-to/bot.md", "docs/reference/python.md"])
-def test_programs_without_a_name_run(page: str, relay: Relay, tmp_path: Path) -> None:
-    text = on_port((ROOT / page).read_text(encoding="utf-8"), relay)
+@pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda path: path.stem)
+def test_programs_without_a_name_run(page: Path, relay: Relay, tmp_path: Path) -> None:
+    text = on_port(page.read_text(encoding="utf-8"), relay)
+    for name, program in programs(text):
+        (tmp_path / name).write_text(program, encoding="utf-8")
     named = {program for _, program in programs(text)}
     unnamed = [block[2] for block in BLOCK.finditer(text) if block[1] == "python" and block[2] not in named]
-    assert unnamed
     for program in unnamed:
         run = [sys.executable, "-W", "error", "-c", program]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
