@@ -226,10 +226,24 @@ def test_line_of_input_over_the_limit(hailer: Run, serve: Serve) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-def test_datagrams_are_refused(hailer: Run) -> None:
-    done = hailer("connect", "udp://localhost:7")
+def test_datagrams(start: Callable[..., Process], hailer: Run) -> None:
+    server = start("serve", "echo", "udp4://127.0.0.1:0")
+    endpoint = server.read_until(b"\n").decode().removeprefix("listening on ").strip()
+    done = hailer("connect", endpoint, "--timeout", "0.5", data=b"one\n\ntwo\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"one\n\ntwo\n", b"")
+    assert hailer("connect", endpoint, "--send", "three").stdout == b"three\n"
+
+
+def test_a_framing_where_there_is_none_to_choose(hailer: Run) -> None:
+    done = hailer("connect", "udp://localhost:7", "--framing", "line")
     assert done.returncode == 2
-    assert b"carries datagrams" in done.stderr
+    assert b"takes no framing" in done.stderr
+
+
+def test_a_certificate_where_nothing_is_encrypted(hailer: Run) -> None:
+    done = hailer("connect", "tcp://localhost:7", "--insecure")
+    assert done.returncode == 2
+    assert b"is not encrypted" in done.stderr
 
 
 def test_interrupt(start: Callable[..., Process], serve: Serve) -> None:

@@ -82,8 +82,12 @@ def command(
 
     endpoint = parse_words(words, default_scheme="udp")
     if endpoint.is_datagram:
-        datagrams = _Datagrams(count, connected, timeout or None, as_json)
-        run(datagrams.listen(endpoint, framing, max_message, notes))
+
+        async def listen() -> int:
+            datagrams = _Datagrams(count, connected, timeout or None, as_json)
+            return await datagrams.listen(endpoint, framing, max_message, notes)
+
+        run(listen())
     run(_converse(endpoint, framing, max_message, timeout or None, as_json, notes))
 
 

@@ -68,7 +68,7 @@ def matrix_as_markdown() -> str:
 
 def _rows() -> Iterable[dict[str, object]]:
     for service in SERVICES.values():
-        yield {"service": service.name, "summary": service.summary, "settings": service.parameters}
+        yield {"service": service.name, "summary": service.summary, "settings": dict(service.parameters)}
     for model in MODELS:
         for transport in TRANSPORTS:
             reason = why_not(model, transport)
