@@ -260,8 +260,8 @@ class PreforkModel(Supervisor):
         self._loop.call_later(pause, self._start, index)
 
     def _patience(self) -> float:
-        # Workers hold the deadline themselves, and need a moment after it.
-        return self._policy.drain + ABORT_GRACE
+        # Workers hold the deadline themselves, abort at it, and give their handlers a moment after that.
+        return self._policy.drain + 2 * ABORT_GRACE
 
     def _note_abort(self) -> None:
         log.warning("%d workers do not end in time: they are stopped", len(self._children))
