@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import hailer
 from tests.docs.test_pages import BLOCK, Relay, environment, on_port
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def blocks(language: str) -> list[str]:
 
 def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
     telnet = next(block for block in blocks("console") if block.startswith("$ telnet")).splitlines()
-    [program] = blocks("python")
+    [program] = [block for block in blocks("python") if "RelayClient" in block]
     assert len([line for line in program.splitlines() if line]) <= 10, "ten lines, the README says"
     (tmp_path / "echo.py").write_text(on_port(program, relay), encoding="utf-8")
     settings = environment(relay)
@@ -76,3 +77,23 @@ def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
             for process in started:
                 process.terminate()
                 process.communicate(timeout=20)
+
+
+def test_one_handler_serves_as_the_readme_says(tmp_path: Path) -> None:
+    [handler] = [block for block in blocks("python") if "def handle" in block]
+    [command] = [block for block in blocks("console") if "hailer serve" in block]
+    (tmp_path / "shout.py").write_text(handler, encoding="utf-8")
+    words = re.sub(r":70\d\d", ":0", command.removeprefix("$ hailer").strip()).split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hailer", *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        for _ in range(6):  # three endpoints on two addresses each
+            endpoint = process.stdout.readline().strip().removeprefix("listening on ")
+            with hailer.connect(endpoint, receive_timeout=20) as connection:
+                connection.send(b"hello")
+                assert connection.receive() == b"HELLO"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
