@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hailer.errors import FramingError
     from hailer.framing import Framing
 
-MODELS: tuple[ModelName, ...] = ("asyncio", "thread", "iterative")
+MODELS: tuple[ModelName, ...] = ("asyncio", "thread", "iterative", "select", "epoll", "fork", "prefork")
 """The models that every service is tested under."""
 
 PATIENCE = 10.0

@@ -36,15 +36,21 @@ def test_much_comes_back(serve: Serve) -> None:
     sender.join()
 
 
-def test_a_line_over_the_limit_is_left_out(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "hailer.services")
+def test_a_line_over_the_limit_is_left_out(serve: Serve) -> None:
     long = b"x" * 100 + b"\n"
     served = serve("echo", "line", max_message=10)
     assert served.ask(b"one\n" + long + b"two\n" + 50 * long + b"three\n") == b"one\ntwo\nthree\n"
     assert served.server.counters.handler_failures == 0
+
+
+def test_a_flood_of_what_is_too_long_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "hailer.services")
+    flood = [MessageTooLong("over the limit of 10 bytes", limit=10)] * 50
+    assert exchange("echo", Datagrams(flood, [b"one"], flood)) == [b"one"]
+    assert exchange("discard", Datagrams(flood, [b"one"], flood)) == []
     told = [record.message for record in caplog.records if record.name == "hailer.services"]
-    assert len(told) == 1, "a flood of long lines is one line in the log"
-    assert "limit of 10 bytes" in told[0]
+    assert len(told) == 2
+    assert all("over the limit of 10 bytes" in line for line in told)
 
 
 def test_a_line_that_cannot_be_sent_back_ends_it(serve: Serve) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from hailer import blocking
 from hailer.endpoint import Endpoint
 from hailer.errors import EndpointError
 from hailer.relay.app import RelayServer, Settings
+from hailer.server import Server
 from hailer.services import SERVICES
 from hailer.services.finger import finger
 from hailer.services.relay_users import RelayUsers
@@ -61,7 +63,7 @@ def test_it_is_in_the_table(serve: Serve, relay: Endpoint) -> None:
         service.build(relay="nonsense")
 
 
-def test_many_queries_are_few_looks(serve: Serve, relay: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_are_few_looks(relay: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     start = threading.Thread.start
 
@@ -71,12 +73,14 @@ def test_many_queries_are_few_looks(serve: Serve, relay: Endpoint, monkeypatch: 
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", counted)
-    served = serve(finger(RelayUsers(relay, fresh=60)), CRLF)
-    with blocking.RelayClient("alice", relay):
-        clients = [served.connect() for _ in range(20)]
-        for client in clients:
-            client.sendall(b"\r\n")
-        assert [client.recv(100) for client in clients] == [b"alice\r\n"] * 20
+    # In this process, where the threads can be counted.
+    with Server("tcp4://127.0.0.1:0", finger(RelayUsers(relay, fresh=60)), "asyncio", framing=CRLF) as server:
+        where = ("127.0.0.1", int(server.endpoints[0].port or 0))
+        with blocking.RelayClient("alice", relay), ExitStack() as ends:
+            clients = [ends.enter_context(socket.create_connection(where, 10)) for _ in range(20)]
+            for client in clients:
+                client.sendall(b"\r\n")
+            assert [client.recv(100) for client in clients] == [b"alice\r\n"] * 20
     assert len(looks) == 1
 
 
