@@ -28,6 +28,7 @@ VERBS: Final = {
     "connect": "Connect to any server: lines in, lines out.",
     "talk": "Send datagrams.",
     "listen": "Show the datagrams that come, or take one connection.",
+    "cert": "Make a certificate and its key, for development.",
 }
 """Each verb and its line in the help. Its module, ``hailer.cli.VERB``, has it as ``command``."""
 
