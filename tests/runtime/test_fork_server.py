@@ -345,7 +345,7 @@ def test_a_drain_refuses_new_connections_and_lets_the_old_end(model: str) -> Non
 
         def refused() -> bool:
             try:
-                served.dial()
+                served.dial().close()
             except ConnectionRefusedError:
                 return True
             except ConnectionResetError:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from hailer.connection import sleeper
 from hailer.errors import ConnectionClosed, ListenError
 from hailer.runtime.acceptor import LoopAcceptor
-from hailer.runtime.blocking import BlockingTransport, foreign_await, run_to_end
-from hailer.runtime.blocking_server import ThreadModel
+from hailer.runtime.blocking import explained, run_to_end
+from hailer.runtime.blocking_server import ThreadModel, open_leaf
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, note_failure, serve_connection
 from hailer.runtime.process import (
@@ -26,17 +26,13 @@ from hailer.runtime.process import (
     obey_signals,
     watch_lifeline,
 )
-from hailer.runtime.records import SocketRecords
 from hailer.runtime.supervisor import Supervisor
-from hailer.runtime.waiting import PollWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hailer.connection import Connection, Handler
     from hailer.net.listener import Accepted, Listener
     from hailer.runtime.model import Policy
-    from hailer.transport import RecordTransport, Transport
 
 __all__ = ["ForkModel", "PreforkModel"]
 
@@ -119,10 +115,10 @@ class ForkModel(Supervisor):
         policy = replace(
             self._policy,
             counters=self.counters.rows[row],
-            handler=explain_foreign_awaits(self._policy.handler, "fork"),
+            handler=explained(self._policy.handler, "fork"),
         )
         try:
-            leaf = blocking_leaf(accepted)
+            leaf = open_leaf(accepted)
         except OSError as error:
             log.debug("a connection was gone before it was served: %s", error)
             return
@@ -144,6 +140,7 @@ class ForkModel(Supervisor):
             run_to_end(serve_connection(leaf, policy), "fork")
         except Exception as error:  # a handler that goes on awaiting what it cannot
             note_failure(leaf, policy, error)
+            run_to_end(leaf.close())
 
     def _ended(self, child: Child, _told: bytes) -> None:
         self._free.append(self._rows.pop(child))
@@ -269,25 +266,6 @@ class PreforkModel(Supervisor):
 
 class _Worker(ThreadModel):
     name = "prefork"
-
-
-def blocking_leaf(accepted: Accepted) -> Transport | RecordTransport:
-    if accepted.kind == "stream":
-        return BlockingTransport(accepted.socket, accepted.scheme, accepted.address)
-    return SocketRecords.of(accepted, PollWaiter(accepted.socket))
-
-
-def explain_foreign_awaits(handler: Handler, model: str) -> Handler:
-    async def explained(connection: Connection) -> None:
-        try:
-            await handler(connection)
-        except RuntimeError as error:
-            clear = foreign_await(error, model)
-            if clear is None:
-                raise
-            raise clear from error
-
-    return explained
 
 
 def _processors() -> int:
