@@ -146,7 +146,7 @@ class SocketRecords(Names):
             await self._waiter.readable(deadline)
         while True:
             self._check_open()
-            batch = self._take(limit)
+            batch = self._take(limit) if self._error is None else []
             if batch:
                 return batch
             if self._error is not None:
@@ -193,7 +193,7 @@ class SocketRecords(Names):
             if self._pushed > _TURN:
                 # A peer that reads quickly never makes a push wait: the others get their turn all the same.
                 self._pushed = 0
-                await self._waiter.writable(deadline)
+                await self._waiter.writable(time.monotonic())
 
     async def finish(self) -> None:
         if self._closed or self._aborted:
@@ -249,7 +249,7 @@ class SocketRecords(Names):
         batch: list[bytes | FramingError] = []
         left = _TURN
         receive = self._receive if self._outlet is None else self._receive_forwarded
-        while not self._ended and self._error is None:
+        while not self._ended:
             try:
                 record = receive(limit)
             except BlockingIOError:
@@ -257,12 +257,13 @@ class SocketRecords(Names):
             except OSError as error:
                 # The system tells of an error before it gives what came earlier.
                 lost = self._explain(error, "receive")
-                if not self._has_end:
+                if self._has_end:
+                    self._ended = self._lost is not None
+                    self._lost = lost
+                elif self._error is None:
                     self._error = lost
+                else:
                     break
-                if self._lost is not None:
-                    self._ended = True
-                self._lost = lost
                 continue
             if record is None:
                 self._ended = True

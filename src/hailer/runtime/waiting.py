@@ -95,6 +95,7 @@ class AioWaiter:
         self._writers: list[asyncio.Future[bool]] = []
         self._reading = False
         self._writing = False
+        self._told = False
         self._released = False
 
     async def readable(self, deadline: float | None) -> bool:
@@ -102,6 +103,7 @@ class AioWaiter:
             return True
         if not self._reading:
             self._reading = True
+            self._told = False
             self._loop.add_reader(self._socket, self._on_readable)
         return await self._wait(self._readers, deadline)
 
@@ -125,7 +127,11 @@ class AioWaiter:
             _tell(self._writers)
 
     def _on_readable(self) -> None:
-        if self._readers:
+        if self._told:
+            # Whoever was told reads only in the next turn, before which the loop has looked again.
+            self._told = False
+        elif self._readers:
+            self._told = True
             _tell(self._readers)
         else:
             self._stop_reading()
