@@ -20,7 +20,7 @@ from hailer.text import printable
 
 
 def say(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
+    print("\n".join(lines) + "\n", end="", flush=True)  # in one piece: others write to this console too
 
 
 def main() -> None:

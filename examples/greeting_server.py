@@ -61,7 +61,8 @@ def tell(data: bytes) -> bytes:
 
 
 def say(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)  # what still waits to be written at a fork is written twice
+    # In one piece, for others write here too; and at once, for what waits at a fork is written twice.
+    print("\n".join(lines) + "\n", end="", flush=True)
 
 
 def tell_of_forks() -> None:

@@ -19,8 +19,12 @@ from hailer.matrix import MODELS
 
 
 async def handle(connection: hailer.Connection) -> None:
-    print(f"server: got connection from {connection.peer.host}", flush=True)
+    say(f"server: got connection from {connection.peer.host}")
     await connection.send(b"Hello, world!")
+
+
+def say(line: str) -> None:
+    print(f"{line}\n", end="", flush=True)  # in one piece: others write to this console too
 
 
 def main() -> None:
@@ -30,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     server = hailer.Server(args.endpoint, handle, args.model, framing="raw", backlog=10)
     server.bind()
-    print("server: waiting for connections...", flush=True)
+    say("server: waiting for connections...")
     server.serve()
 
 

@@ -42,7 +42,8 @@ class OneRead(RawFraming):
 
 async def handle(connection: hailer.Connection) -> None:
     async for message in connection:
-        print("Here is the message:", printable(message.decode(errors="replace")), flush=True)
+        shown = printable(message.decode(errors="replace"))
+        print(f"Here is the message: {shown}\n", end="", flush=True)  # in one piece, beside other clients
         if not connection.peer.is_datagram:
             await connection.send(b"I got your message")
             return

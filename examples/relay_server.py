@@ -84,7 +84,9 @@ def handle(connection: BlockingConnection) -> None:
 
 def read(connection: BlockingConnection) -> str:
     message = connection.receive(timeout=float("inf")).decode(errors="replace").strip()
-    print(f"{connection.peer}: {printable(message)}", flush=True)
+    print(
+        f"{connection.peer}: {printable(message)}\n", end="", flush=True
+    )  # in one piece, beside other threads
     return message
 
 
@@ -93,7 +95,7 @@ def main() -> None:
     parser.add_argument("endpoint", nargs="?", default="tcp://localhost:5000")
     parser.add_argument("--framing", default="delimiter:DONE", help="how messages end, such as line")
     args = parser.parse_args()
-    server = hailer.Server(args.endpoint, handle, "thread", framing=args.framing, max_message=65536)
+    server = hailer.Server(args.endpoint, handle, "thread", framing=args.framing, max_message=65536, drain=1)
     print(*(f"listening on {each}" for each in server.bind()), sep="\n", flush=True)
     server.serve()
 
