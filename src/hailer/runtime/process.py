@@ -37,6 +37,7 @@ __all__ = [
     "Child",
     "SharedCounters",
     "check_fork",
+    "handled_signals",
     "obey_signals",
     "spawn",
     "watch_lifeline",
@@ -133,7 +134,14 @@ class Child:
         return f"was killed by signal {-self.status}"
 
 
-def spawn(run: Callable[[Tell], int | None], leave: Callable[[], object]) -> Child:
+def handled_signals() -> list[int]:
+    """The signals for which this process has handlers in Python; to find them takes a while."""
+    return [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+
+
+def spawn(
+    run: Callable[[Tell], int | None], leave: Callable[[], object], handled: Sequence[int] | None = None
+) -> Child:
     """Run a function in a child process, which ends with it.
 
     The child has the default signal handlers, but for SIGINT: a terminal sends that to the whole group,
@@ -143,6 +151,7 @@ def spawn(run: Callable[[Tell], int | None], leave: Callable[[], object]) -> Chi
     Args:
         run: gets a function that tells the parent something; gives the exit status, 0 when None.
         leave: called in the child first, to close what is the parent's.
+        handled: what `handled_signals` gave, from one who makes many children.
 
     Raises:
         OSError: the system has no room for another process or pipe.
@@ -150,8 +159,10 @@ def spawn(run: Callable[[Tell], int | None], leave: Callable[[], object]) -> Chi
     _flush()  # or both would write what is in the buffers now
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
+    if handled is None:
+        handled = handled_signals()
     # A signal between the fork and the change of handlers would run the parent's handler in the child.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     try:
         try:
             pid = os.fork()
@@ -160,7 +171,7 @@ def spawn(run: Callable[[Tell], int | None], leave: Callable[[], object]) -> Chi
             os.close(writer)
             raise
         if pid == 0:
-            _live(run, leave, reader, writer, mask)
+            _live(run, leave, reader, writer, handled, mask)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(writer)
@@ -172,13 +183,17 @@ def _live(
     leave: Callable[[], object],
     reader: int,
     writer: int,
+    handled: Sequence[int],
     mask: set[int | signal.Signals],
 ) -> None:
     """The child's life; it never returns."""
     status = 1
     try:
         os.close(reader)
-        _default_signals()
+        signal.set_wakeup_fd(-1)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # A child of the child's own must not hold the pipe open beyond its end.
         os.register_at_fork(after_in_child=partial(_close_quietly, writer))
         leave()
@@ -191,14 +206,6 @@ def _live(
             _flush()
         finally:
             os._exit(status)
-
-
-def _default_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _flush() -> None:

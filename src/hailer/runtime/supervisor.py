@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from hailer.runtime.model import ABORT_GRACE, AcceptTrouble
-from hailer.runtime.process import Child, SharedCounters, check_fork, spawn
+from hailer.runtime.process import Child, SharedCounters, check_fork, handled_signals, spawn
 from hailer.runtime.ready import ReadyLoop
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Supervisor(ABC):
         self._listeners: list[Listener] = []
         self._children: set[Child] = set()
         self._loop: ReadyLoop | None = None
+        self._handled: list[int] = []
         self._draining = False
         self._stopping = False
         self._failure: Exception | None = None
@@ -58,6 +59,7 @@ class Supervisor(ABC):
         """See `hailer.runtime.model.Model`."""
         self._listeners = list(listeners)
         self._loop = ReadyLoop()
+        self._handled = handled_signals()
         try:
             if self.lifeline is not None:
                 self._loop.add_reader(self.lifeline, self._orphaned)
@@ -132,7 +134,7 @@ class Supervisor(ABC):
             OSError: there is no room for another.
         """
         assert self._loop is not None
-        child = spawn(run, self._leave)
+        child = spawn(run, self._leave, self._handled)
         self._children.add(child)
         self._loop.add_reader(child, self._heard, child, bytearray())
         return child
