@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from hailer.errors import ConnectionClosed, ConnectionLost, HailerError, TimedOut, TlsError, UsageError
 from hailer.layers.order import Order
@@ -71,18 +71,15 @@ class TlsTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         try:
+            if name is None and context.check_hostname and not serving:
+                raise ValueError("there is no name to check")  # noqa: TRY301 (ssl says so only in the handshake)
             self._ssl = context.wrap_bio(
                 self._incoming, self._outgoing, server_side=serving, server_hostname=name
             )
         except (ssl.SSLError, ValueError) as error:
-            # A client's context for a server or the reverse; no name, or one that cannot be in a certificate.
-            what = (
-                "give it a context of server_context()"
-                if serving
-                else "give it a context of client_context()"
-            )
-            what += "" if serving else " and the name that the certificate is to have"
-            raise UsageError(f"TLS cannot be set up ({error}): {what}") from error
+            # A client's context for a server or the reverse, or a name that no certificate can have.
+            make = "server_context()" if serving else "client_context() and the name of the server"
+            raise UsageError(f"TLS cannot be set up ({_text(error)}): give it {make}") from error
         self._order = Order()
         self._ahead = bytearray()  # plaintext that was read before it was pulled
         self._ended = False  # the peer said goodbye
@@ -265,9 +262,9 @@ class TlsTransport:
                     self._ssl.do_handshake()
                 except ssl.SSLWantReadError:
                     pass
-                except (ssl.SSLError, ValueError) as error:
+                except ssl.SSLError as error:
                     await self._say_last_word()
-                    self._refuse(error)
+                    raise explain(error, self._where, self._name, serving=self._serving) from error
                 else:
                     break
                 if self._outgoing.pending:
@@ -292,12 +289,6 @@ class TlsTransport:
     def _broken_off(self) -> TlsError:
         what_next = "look at what its program says" if self._serving else "look whether it speaks TLS at all"
         return TlsError(f"{self._where} broke off while TLS was being agreed on: {what_next}")
-
-    def _refuse(self, error: ssl.SSLError | ValueError) -> NoReturn:
-        if isinstance(error, ssl.SSLError):
-            raise explain(error, self._where, self._name, serving=self._serving) from error
-        # ssl.CertificateError was a ValueError once, and an odd name in a certificate still makes one.
-        raise TlsError(f"TLS with {self._where} failed ({error}): have its certificate corrected") from error
 
     def _take(self, limit: int) -> bytes | None:
         """Decrypt what has come, up to a limit; None when there is none yet or no more."""
@@ -406,3 +397,8 @@ class TlsTransport:
 
 def _closed_error() -> ConnectionClosed:
     return ConnectionClosed("this side closed the connection: open another to go on")
+
+
+def _text(error: Exception) -> str:
+    text = error.reason if isinstance(error, ssl.SSLError) else str(error)
+    return (text or "unknown").replace("_", " ").lower()
