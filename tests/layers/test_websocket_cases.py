@@ -346,6 +346,10 @@ def test_the_library_s_own_server_ends_each_case_with_the_same_code() -> None:
         ) as server:
             port = server.sockets[0].getsockname()[1]
             for case in CASES:
+                if case.name in ("6.4.1", "6.4.2", "9.3-64"):
+                    # It looks at text when all of it has come, where we look at each fragment, and
+                    # refuses many small fragments, which it keeps one by one.
+                    continue
                 async with asyncio.timeout(20):
                     assert code_of(await ask(port, case)) == case.code, case.name
 
