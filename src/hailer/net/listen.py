@@ -14,6 +14,7 @@ from hailer.net.datagrams import AMPLIFICATION, MOST_PEERS, DatagramListener
 from hailer.net.holder import holder_of_port
 from hailer.net.inherited import adopt, adopt_systemd
 from hailer.net.listener import Listener
+from hailer.net.options import set_buffers
 from hailer.net.oserrors import map_os_error
 from hailer.net.resolve import resolve
 from hailer.net.stdio import listen_stdio
@@ -31,6 +32,7 @@ BACKLOG = 1024
 """Connections that the system keeps until they are accepted; it may hold this to a limit of its own."""
 
 _PORT_TRIES = 20
+_DATAGRAM_BUFFER = 1 << 20  # bytes: what comes at once from many peers is lost where it does not fit
 
 
 def listen(
@@ -93,6 +95,8 @@ def listen(
     def open_socket(address: Address) -> socket.socket:
         sock = address.open()
         try:
+            if endpoint.is_datagram:
+                set_buffers(sock, receive=_DATAGRAM_BUFFER)
             if prepare is not None:
                 prepare(sock)
             if not endpoint.is_datagram:  # for datagrams it would let others take the port over
