@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from hailer.errors import TruncatedMessage as TruncatedMessage
     from hailer.errors import UsageError as UsageError
     from hailer.framing import Framing as Framing
+    from hailer.net.certificates import client_context as client_context
+    from hailer.net.certificates import server_context as server_context
     from hailer.relay.client.client import RelayClient as RelayClient
     from hailer.relay.client.events import Asked as Asked
     from hailer.relay.client.events import Gap as Gap
@@ -81,6 +83,8 @@ _HOME = {
     "TruncatedMessage": "hailer.errors",
     "UsageError": "hailer.errors",
     "Framing": "hailer.framing",
+    "client_context": "hailer.net.certificates",
+    "server_context": "hailer.net.certificates",
     "RelayClient": "hailer.relay.client.client",
     "Asked": "hailer.relay.client.events",
     "Gap": "hailer.relay.client.events",

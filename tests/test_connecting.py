@@ -1,0 +1,151 @@
+"""hailer.connect: the same call with an event loop and without."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import hailer
+from hailer.errors import (
+    DialError,
+    EndpointError,
+    FramingError,
+    HailerError,
+    ResolveError,
+    TimedOut,
+    UsageError,
+)
+from hailer.services.echo import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[hailer.Server]:
+    with hailer.Server(["tcp://127.0.0.1:0", "udp://127.0.0.1:0", "ws://127.0.0.1:0/echo"], echo) as server:
+        yield server
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_four_ways_to_the_same_connection(server: hailer.Server, at: int) -> None:
+    endpoint = str(server.endpoints[at])
+
+    with hailer.connect(endpoint, receive_timeout=15) as blocking:
+        blocking.send(b"with")
+        assert blocking.receive() == b"with"
+    opened = hailer.connect(endpoint, receive_timeout=15).open()
+    opened.send(b"open")
+    assert opened.receive() == b"open"
+    opened.close()
+
+    async def in_a_loop() -> None:
+        async with hailer.connect(endpoint, receive_timeout=15) as connection:
+            await connection.send(b"async with")
+            assert await connection.receive() == b"async with"
+        awaited = await hailer.connect(endpoint, receive_timeout=15)
+        await awaited.send(b"await")
+        assert await awaited.receive() == b"await"
+        await awaited.close()
+
+    asyncio.run(in_a_loop())
+
+
+def test_it_would_hold_up_the_event_loop(server: hailer.Server) -> None:
+    async def wrong() -> None:
+        with hailer.connect(server.endpoints[0]):
+            pass
+
+    with pytest.raises(UsageError, match="hold up the event loop"):
+        asyncio.run(wrong())
+
+
+@pytest.mark.parametrize("framing", ["null", "length", "netstring", "delimiter:END"])
+def test_framings(framing: str) -> None:
+    with (
+        hailer.Server("tcp://127.0.0.1:0", echo, framing=framing) as server,
+        hailer.connect(server.endpoints[0], framing=framing, receive_timeout=15) as client,
+    ):
+        client.send(b"a\nb")
+        assert client.receive() == b"a\nb"
+
+
+def test_what_cannot_be_is_said_before_anything_is_opened() -> None:
+    with pytest.raises(UsageError, match="takes no framing"):
+        hailer.connect("udp://localhost:7", framing="line")
+    with pytest.raises(UsageError, match="is no framing"):
+        hailer.connect("localhost:7", framing="nonsense")
+    with pytest.raises(EndpointError):
+        hailer.connect("localhost")
+    with pytest.raises(UsageError, match="is not encrypted"):
+        hailer.connect("localhost:7", tls=hailer.client_context())
+
+
+def test_nobody_listens_and_nobody_is_called_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(DialError, match="nobody listens"):
+        hailer.connect(f"127.0.0.1:{port}").open()
+    with pytest.raises(ResolveError):
+        hailer.connect("no-such-host.invalid:7").open()
+
+
+def test_retries_until_somebody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    tried: list[int] = []
+    begun: list[hailer.Server] = []
+
+    def begin(_error: HailerError, number: int, _wait: float) -> None:
+        tried.append(number)
+        if number == 2:
+            begun.append(hailer.Server(f"tcp://127.0.0.1:{port}", echo).__enter__())
+
+    try:
+        with hailer.connect(f"127.0.0.1:{port}", retries=5, retry_delay=0.01, on_retry=begin) as client:
+            client.send(b"at last")
+            assert client.receive(15) == b"at last"
+    finally:
+        for server in begun:
+            server.__exit__(None, None, None)
+    assert tried == [1, 2]
+
+
+@pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
+def test_a_peer_that_accepts_and_is_silent(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(TimedOut):
+            hailer.connect(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2).open()
+        assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("scheme", ["ws", "tls"])
+def test_a_peer_that_speaks_something_else(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as wrong:
+
+        def answer() -> None:
+            peer, _ = wrong.accept()
+            with peer:
+                peer.sendall(b"220 mail.example ESMTP\r\n")
+                while peer.recv(1000):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises((FramingError, hailer.TlsError)):
+            hailer.connect(f"{scheme}://127.0.0.1:{wrong.getsockname()[1]}", timeout=15).open()
+        thread.join()
+
+
+def test_time_outs_of_receiving(server: hailer.Server) -> None:
+    with hailer.connect(server.endpoints[0], receive_timeout=0.05) as client:
+        with pytest.raises(TimedOut):
+            client.receive()
+        client.send(b"still good")
+        assert client.receive(15) == b"still good"
