@@ -216,20 +216,20 @@ def test_counters_are_added_up_over_processes() -> None:
     def count(row: int) -> Callable[[Tell], None]:
         def run(_tell: Tell) -> None:
             for _ in range(1000):
-                counters.rows[row].accepted += 1
-            counters.rows[row].active += row
+                counters.row(row).accepted += 1
+            counters.row(row).active += row
 
         return run
 
     children = [spawn(count(row), nothing) for row in (1, 2)]
-    counters.rows[0].handler_failures += 5
+    counters.row(0).handler_failures += 5
     for child in children:
         outcome(child)
     assert counters.accepted == 2000
     assert counters.active == 3
     assert counters.handler_failures == 5
     assert counters.accept_failures == 0
-    assert counters.rows[1].accepted == 1000
+    assert counters.row(1).accepted == 1000
 
 
 @pytest.mark.parametrize("model", ["fork", "prefork"])

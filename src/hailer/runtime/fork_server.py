@@ -114,7 +114,7 @@ class ForkModel(Supervisor):
         """Be the process of one connection."""
         policy = replace(
             self._policy,
-            counters=self.counters.rows[row],
+            counters=self.counters.row(row),
             handler=explained(self._policy.handler, "fork"),
         )
         try:
@@ -226,7 +226,7 @@ class PreforkModel(Supervisor):
 
     def _work(self, index: int, tell: Callable[[bytes], object]) -> int:
         """Be a worker."""
-        counters = self.counters.rows[1 + index]
+        counters = self.counters.row(1 + index)
         model = _Worker(replace(self._policy, counters=counters, max_connections=self._share))
         obey_signals(model)
         watch_lifeline(self._lifelines[0], model.drain)
@@ -239,7 +239,7 @@ class PreforkModel(Supervisor):
 
     def _ended(self, child: Child, told: bytes) -> None:
         index = self._workers.pop(child)
-        self.counters.rows[1 + index].active = 0  # it may have died with some
+        self.counters.row(1 + index).active = 0  # it may have died with some
         if told:
             self._fail(ListenError(told.decode()))
         if self._policy.once and child.status == 0:

@@ -288,15 +288,16 @@ class SharedCounters(Counters):
         rows: how many processes count.
     """
 
-    __slots__ = ("_cells", "rows")
+    __slots__ = ("_cells",)
 
     def __init__(self, rows: int) -> None:
         # Anonymous memory that is shared with the children, aligned, so that each number is read whole.
         self._cells = memoryview(mmap.mmap(-1, rows * len(_NAMES) * 8)).cast("q")
-        self.rows = [
-            _Row(self._cells[start : start + len(_NAMES)])
-            for start in range(0, len(self._cells), len(_NAMES))
-        ]
+
+    def row(self, index: int) -> Counters:
+        """The counters of one process, for it to write."""
+        start = index * len(_NAMES)
+        return _Row(self._cells[start : start + len(_NAMES)])
 
     accepted: int = _sum(0)
     active: int = _sum(1)

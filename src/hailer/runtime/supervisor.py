@@ -43,7 +43,7 @@ class Supervisor(ABC):
     def __init__(self, policy: Policy, children: int) -> None:
         check_fork()
         self.counters = SharedCounters(1 + children)
-        self._count = self.counters.rows[0]  # of this process
+        self._count = self.counters.row(0)  # of this process
         self._policy = policy
         self._trouble = AcceptTrouble(self._count)
         self._listeners: list[Listener] = []
