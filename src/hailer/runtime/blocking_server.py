@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from hailer.connection import sleeper
@@ -236,22 +236,34 @@ class IterativeModel(BlockingModel):
         pass  # the one handler has ended before this is called
 
 
+_MOST_IDLE = 16
+"""Threads without a connection that wait for the next one; those beyond end at once."""
+
+_IDLE_TIMEOUT = 1.0
+"""Seconds for which they wait."""
+
+
 class ThreadModel(BlockingModel):
-    """A thread for each connection, from a pool of at most `max_connections` that are made when needed."""
+    """A thread for each connection, from a pool of at most `max_connections` that are made when needed.
+
+    Threads that have become idle are kept for a moment and for few connections only.
+    """
 
     name = "thread"
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self._waiting: SimpleQueue[Accepted | None] = SimpleQueue()
-        self._idle = 0
+        self._idle = 0  # threads that nothing has been put into the queue for
         self._workers: set[threading.Thread] = set()
+        self._ended: list[threading.Thread] = []
 
     def _dispatch(self, accepted: Accepted) -> None:
         with self._lock:
             reuse = self._idle > 0
             if reuse:
                 self._idle -= 1
+        self._join_ended()
         if not reuse:
             worker = threading.Thread(target=self._work, name="hailer-worker", daemon=True)
             worker.start()
@@ -261,21 +273,44 @@ class ThreadModel(BlockingModel):
 
     def _work(self) -> None:
         sleeper.set(self._sleep)
-        while (accepted := self._waiting.get()) is not None:
+        while (accepted := self._next()) is not None:
             try:
                 self._serve_one(accepted)
             except BaseException as error:
                 log.error("a handler ended its thread with %r; the server goes on", error)  # noqa: TRY400
+            del accepted
             with self._lock:
-                self._idle += 1  # before its place is given away: the next one gets this thread
+                stays = self._idle < _MOST_IDLE
+                if stays:
+                    self._idle += 1  # before its place is given away: the next one gets this thread
             self._release()
+            if not stays:
+                break
         with self._lock:
             self._workers.discard(threading.current_thread())
+            self._ended.append(threading.current_thread())
         self._notify()
 
+    def _next(self) -> Accepted | None:
+        """Wait for a connection; None when this thread is of no more use."""
+        while True:
+            try:
+                return self._waiting.get(timeout=_IDLE_TIMEOUT)
+            except Empty:
+                with self._lock:
+                    if self._idle:
+                        self._idle -= 1
+                        return None
+                # All that wait have been counted on: something is about to come for this one.
+
+    def _join_ended(self) -> None:
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for thread in ended:
+            thread.join()
+
     def _finish(self) -> None:
-        workers = list(self._workers)
-        for _ in workers:
+        for _ in range(len(self._workers)):
             self._waiting.put(None)
         assert self._changed is not None
         until: float | None = None
@@ -288,6 +323,4 @@ class ThreadModel(BlockingModel):
                 break
             self._changed.wait(None if until is None else until - now)
             self._changed.clear()
-        for worker in workers:
-            if worker not in self._workers:
-                worker.join()
+        self._join_ended()

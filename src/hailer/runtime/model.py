@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
+import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -168,8 +171,9 @@ class AcceptTrouble:
 async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) -> None:
     """Run the handler for one connection to its end: the same coroutine under every model.
 
-    TLS and WebSocket come first, where the endpoint asks for them. Whatever the handler does, nothing
-    but a cancellation leaves this, and the transport is closed.
+    TLS and WebSocket come first, where the endpoint asks for them. Whatever the handler raises, SystemExit
+    too, ends its own connection only: nothing but a cancellation and Ctrl-C leave this. The transport is
+    closed in any case.
 
     Args:
         leaf: the transport over the socket that was accepted.
@@ -198,11 +202,11 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
         log.debug("%s ended: %s", _name(leaf), printable(str(error)))
     except (TimedOut, FramingError, TlsError) as error:
         log.info("%s closed: %s", _name(leaf), printable(str(error)))
-    except Exception as error:
+    except BaseException as error:
+        if _is_meant_for_more(error):
+            transport.abort()
+            raise
         note_failure(leaf, policy, error)
-    except BaseException:
-        transport.abort()
-        raise
     try:
         await transport.close()
     except Exception as error:
@@ -213,7 +217,26 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
         raise
 
 
-def note_failure(transport: Transport | RecordTransport, policy: Policy, error: Exception) -> None:
+def _is_meant_for_more(error: BaseException) -> bool:
+    """Tell what comes from outside, to end the task or the program, from what a handler raised itself."""
+    if isinstance(error, KeyboardInterrupt):
+        # Ctrl-C is raised wherever the main thread is, unless the signal is ignored, as in child processes.
+        in_main = threading.current_thread() is threading.main_thread()
+        return in_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    if isinstance(error, GeneratorExit):
+        return True
+    # A model without asyncio is not to load it; where nobody has, nobody can have raised its error.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def note_failure(transport: Transport | RecordTransport, policy: Policy, error: BaseException) -> None:
     """Count and log what a handler let out, with its traceback and the name of the peer."""
     policy.counters.handler_failures += 1
     # Not log.exception: the words of a peer may stand in the exception, and it would print them raw.

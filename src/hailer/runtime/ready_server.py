@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -29,8 +30,8 @@ __all__ = ["ReadyModel", "open_leaf"]
 
 log = logging.getLogger("hailer.server")
 
-_SPARE_DESCRIPTORS = 32
-"""Descriptors below FD_SETSIZE that connections leave to the rest of the program."""
+_SPARE_DESCRIPTORS = 8
+"""Descriptors below FD_SETSIZE, beside those that are open, that connections leave to handlers."""
 
 
 def open_leaf(loop: ReadyLoop, accepted: Accepted) -> Transport | RecordTransport:
@@ -78,9 +79,9 @@ class ReadyModel:
             ListenError: accepting failed for a reason that does not pass.
         """
         most = self._policy.max_connections
-        if self._poller == "select":
-            most = min(most, FD_SETSIZE - _SPARE_DESCRIPTORS)
         loop = self._loop = ReadyLoop(self._poller)
+        if self._poller == "select":
+            most = max(1, min(most, _watchable() - _SPARE_DESCRIPTORS))
         acceptor = self._acceptor = LoopAcceptor(
             loop,
             listeners,
@@ -196,3 +197,16 @@ class ReadyModel:
                 task.close()
             self._policy.counters.active -= len(self._tasks)
             self._tasks.clear()
+
+
+def _watchable() -> int:
+    """How many descriptors that select(2) can watch are not open yet."""
+    return sum(not _is_open(number) for number in range(FD_SETSIZE))
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
