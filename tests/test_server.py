@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def test_a_model_that_does_not_exist() -> None:
-    with pytest.raises(UsageError, match="asyncio, thread, iterative"):
+    with pytest.raises(UsageError, match="iterative, fork, prefork"):
         Server("localhost:0", echo, "bogus")  # type: ignore[arg-type]
 
 
