@@ -220,6 +220,7 @@ def test_close_waits_for_the_peers_close_and_not_for_ever(monkeypatch: pytest.Mo
         assert not closing.done()
         await client.push(frame(Opcode.TEXT, b"dropped") + frame(Opcode.CLOSE, b"\x03\xe8"))
         await closing
+        assert not server._ready, "what comes while it closes is kept by nobody"
         assert await client.pull(100) == b""
 
         client, server = await raw_client()
@@ -297,7 +298,28 @@ def test_pings_are_answered_while_another_task_sends_to_a_peer_that_does_not_rea
     run(main())
 
 
-def test_a_ping_that_came_with_the_request_s_packet_or_alone_is_answered() -> None:
+def test_a_sender_sends_the_pong_that_came_meanwhile() -> None:
+    async def main() -> None:
+        client, server = await raw_client(room=1)
+        await server.push_records([b"fills the room"])
+        sending = asyncio.create_task(server.push_records([b"sent"]))
+        pulling = asyncio.create_task(server.pull_records(100))
+        await client.push(frame(Opcode.PING, b"x"))
+        await settle()
+        came = b""
+        while not came.endswith(b"sent\x8a\x01x"):
+            came += await client.pull(1000, soon())
+        await sending
+        assert not pulling.done()
+        client.abort()
+        with pytest.raises(ConnectionLost):
+            await pulling
+        await server.close()
+
+    run(main())
+
+
+def test_a_ping_without_a_message_is_answered() -> None:
     async def main() -> None:
         client, server = await raw_client()
         await client.push(frame(Opcode.PING, b"x"))
