@@ -96,8 +96,15 @@ class Served:
 @contextmanager
 def serving(model: str, options: str = "{}", before: str = "") -> Iterator[Served]:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", SERVE, model, options, before]
+    # What is printed is to be buffered, as it is for most programs.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         try:
             served = Served(process)

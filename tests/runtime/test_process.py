@@ -185,8 +185,15 @@ finally:
 
 
 def program(text: str) -> subprocess.CompletedProcess[str]:
+    # What is printed is to be buffered, as it is for most programs.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=True
+        [sys.executable, "-c", text],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
     )
 
 
