@@ -608,6 +608,7 @@ def test_stop_ends_whatever_a_handler_waits_for(cell: Cell, doing: str) -> None:
     assert time.monotonic() - start < 5
     assert server.counters.active == 0
     assert server.counters.handler_failures == 0
+    assert cell.logged.all() == [], "somebody did not end by itself"
 
 
 def test_a_server_that_is_drained_before_it_serves_returns_at_once(cell: Cell) -> None:
