@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hailer.matrix import MODELS
-from tests.examples.conftest import all_of, dial, finish, interrupt
+from tests.examples.conftest import EXAMPLES, all_of, dial, finish, interrupt
 
 if TYPE_CHECKING:
     from tests.conftest import RequireProgram
@@ -93,6 +97,39 @@ def test_many_clients_at_once_under_the_other_models(start: Start, port: str, mo
     assert said.count("Start Communication with Client\n") == 2
     assert said.count(WAITING) == 2
     assert interrupt(server) == ""
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "iterative"])
+def test_ctrl_c_on_a_terminal_lets_a_client_finish(
+    start: Start, port: str, require_program: RequireProgram, model: str
+) -> None:
+    """There all processes of the server get the signal."""
+    command = (sys.executable, "-X", "dev", str(EXAMPLES / "echo_server.py"), port, "--model", model)
+    server = start(require_program("setsid"), *command)
+    server.until(WAITING)
+    with dial(port) as client:
+        client.sendall(b"before\n")
+        assert client.recv(100) == b"before\n"
+        os.killpg(server.process.pid, signal.SIGINT)
+        until_refused(port)
+        client.sendall(b"after\n")
+        assert client.recv(100) == b"after\n"
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client) == b""
+    assert "Traceback" not in server.rest()
+    assert server.process.returncode == 0
+
+
+def until_refused(port: str) -> None:
+    """Wait until nobody listens any more."""
+    give_up = time.monotonic() + 5
+    while True:
+        try:
+            dial(port, 0).close()
+        except OSError:
+            return
+        assert time.monotonic() < give_up, "it still listens"
+        time.sleep(0.02)
 
 
 def test_the_client_with_another_echo(start: Start, port: str, require_program: RequireProgram) -> None:
