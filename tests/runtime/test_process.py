@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     Tell = Callable[[bytes], None]
 
-# pytest may have threads, of which newer Pythons warn at a fork; these children are done before it matters.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-
 
 def nothing() -> None:
     pass
