@@ -44,8 +44,12 @@ __all__ = [
     "sleeper",
 ]
 
-READ_SIZE = 64 * 1024
-"""Bytes asked of a transport at once, unless the framing asks for another number."""
+READ_SIZE = 256 * 1024
+"""Bytes asked of a transport at once, unless the framing asks for another number.
+
+What uvloop and asyncio read at once: with less, what they have read would have to be cut. A transport that
+makes room before it reads takes less by itself.
+"""
 
 sleeper: ContextVar[Callable[[float], Awaitable[None]] | None] = ContextVar("sleeper", default=None)
 """What `sleep` awaits in this context; the driver of a concurrency model sets it."""
@@ -84,13 +88,14 @@ class Connection:
     ) -> None:
         self._start(transport, timeout, now)
         # Bound once: each message would look them up again.
-        self._pull = transport.pull
+        self._pull: Callable[[int, float | None], Awaitable[Any]] = transport.pull
         self._push = transport.push
+        self._push_now: Callable[[bytes], bool] = getattr(transport, "push_now", _never)
         self._encode = framing.encode
         self._encode_many = encoder_of_many(framing)
-        self._feed = framing.decoder(max_message).feed
+        self._feed: Callable[[Any], list[bytes | FramingError]] = framing.decoder(max_message).feed
         self._read_size = framing.read_size or READ_SIZE
-        self._message_timeout = message_timeout
+        self._message_timeout: float | None = message_timeout
 
     def _start(
         self, ends: Transport | RecordTransport, timeout: float | None, now: Callable[[], float]
@@ -138,7 +143,14 @@ class Connection:
         if arrived:
             item = arrived.popleft()
         else:
-            received = await self._fill(timeout)
+            deadline = self._begin(timeout)
+            try:
+                data = await self._pull(self._read_size, deadline)
+                received = self._feed(data)
+                if not received or not data:
+                    received = await self._go_on(data, received, deadline)
+            finally:
+                self._receiving = False
             item = received[0]
             if len(received) > 1:
                 arrived.extend(received)
@@ -155,10 +167,18 @@ class Connection:
         """
         arrived = self._arrived
         if not arrived:
-            received = await self._fill(timeout)
+            # As in receive: a coroutine for both would be one more object, and one more step, for each read.
+            deadline = self._begin(timeout)
+            try:
+                data = await self._pull(self._read_size, deadline)
+                received = self._feed(data)
+                if not received or not data:
+                    received = await self._go_on(data, received, deadline)
+            finally:
+                self._receiving = False
             # What one read brought goes straight through where no error is among it, which C can tell.
             if [*map(type, received)].count(bytes) == len(received):
-                return cast("list[bytes]", received)
+                return received  # type: ignore[return-value]  # as has just been seen
             arrived.extend(received)
         messages = [item for item in arrived if not isinstance(item, FramingError)]
         if len(messages) == len(arrived):
@@ -185,7 +205,9 @@ class Connection:
             ConnectionLost: the peer vanished.
             ConnectionClosed: this side finished or closed the connection.
         """
-        await self._push(self._encode(message), self._deadline(timeout))
+        data = self._encode(message)
+        if not self._push_now(data):
+            await self._push(data, self._deadline(timeout))
 
     async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
         """Send a batch of messages at once, all of them or none.
@@ -194,7 +216,7 @@ class Connection:
             The same as `send`; a message that the framing cannot carry stops the whole batch.
         """
         data = self._encode_many(messages if isinstance(messages, list) else list(messages))
-        if data:
+        if data and not self._push_now(data):
             await self._push(data, self._deadline(timeout))
 
     async def finish(self) -> None:
@@ -239,28 +261,32 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection to {self.peer}>"
 
-    async def _fill(self, timeout: float | None) -> list[bytes | FramingError]:
-        """Read until at least one message, or an error in its place, has arrived."""
+    def _begin(self, timeout: float | None) -> float | None:
+        """Begin to receive; gives the deadline."""
         if self._receiving or self._closed or self._ended or self._broken is not None:
             raise self._hindrance()
-        deadline = self._deadline(timeout)
+        if timeout is None:
+            timeout = self._timeout
         self._receiving = True
-        try:
-            while True:
-                data = await self._pull(self._read_size, deadline)
-                received = self._feed(data)
-                if not data:
-                    self._ended = True
-                if received:
-                    return received
-                if not data:
-                    raise self._hindrance()
-                if self._message_timeout is not None:
-                    # The first bytes of a message start its own clock; later ones can only be later.
-                    end = self._now() + self._message_timeout
-                    deadline = end if deadline is None else min(deadline, end)
-        finally:
-            self._receiving = False
+        return None if timeout is None or timeout == math.inf else self._now() + timeout
+
+    async def _go_on(
+        self, data: Any, received: list[bytes | FramingError], deadline: float | None
+    ) -> list[bytes | FramingError]:
+        """Read on after a read that completed no message, or was the last; gives at least one message."""
+        while True:
+            if not data:
+                self._ended = True
+            if received:
+                return received
+            if not data:
+                raise self._hindrance()
+            if self._message_timeout is not None:
+                # The first bytes of a message start its own clock; later ones can only be later.
+                end = self._now() + self._message_timeout
+                deadline = end if deadline is None else min(deadline, end)
+            data = await self._pull(self._read_size, deadline)
+            received = self._feed(data)
 
     def _hindrance(self) -> HailerError:
         """Why nothing can be received."""
@@ -310,7 +336,11 @@ class RecordConnection(Connection):
     ) -> None:
         self._start(transport, timeout, now)
         self._records = transport
-        self._limit = check_max_message(max_message)
+        # A read is a list of messages already, and an empty one is the end.
+        self._pull = transport.pull_records
+        self._feed = list
+        self._read_size = check_max_message(max_message)
+        self._message_timeout = None
 
     async def send(self, message: bytes, timeout: float | None = None) -> None:
         """See `Connection.send`."""
@@ -322,19 +352,9 @@ class RecordConnection(Connection):
         if batch:
             await self._records.push_records(batch, self._deadline(timeout))
 
-    async def _fill(self, timeout: float | None) -> list[bytes | FramingError]:
-        if self._receiving or self._closed or self._ended or self._broken is not None:
-            raise self._hindrance()
-        deadline = self._deadline(timeout)
-        self._receiving = True
-        try:
-            records = await self._records.pull_records(self._limit, deadline)
-        finally:
-            self._receiving = False
-        if not records:
-            self._ended = True
-            raise self._hindrance()
-        return records
+
+def _never(_data: bytes) -> bool:
+    return False
 
 
 async def sleep(seconds: float) -> None:

@@ -43,6 +43,9 @@ class _Ends(Protocol):
 class Transport(_Ends, Protocol):
     """A stream of bytes in each direction.
 
+    One may also have ``push_now(data: bytes) -> bool``: where a push would neither wait nor fail, it pushes
+    and gives True; otherwise it does nothing and gives False. That saves a coroutine for each message.
+
     `hailer.testing.transport.check_transport` checks all that stands here.
     """
 

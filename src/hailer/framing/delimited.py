@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DelimiterFraming", "LineFraming", "NullFraming", "ShortReadFraming"]
 
 _LONGEST_DELIMITER: Final = 255
+_LARGE: Final = 512  # bytes of a message from which on it is found and not split off
 _ESCAPES: Final = {b"\\n": b"\n", b"\\r": b"\r", b"\\t": b"\t", b"\\0": b"\0", b"\\\\": b"\\"}
 _ESCAPE: Final = re.compile(rb"\\(?:x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 _SHOWN: Final = {meaning[0]: escape.decode() for escape, meaning in _ESCAPES.items()}
@@ -42,12 +43,15 @@ class _DelimitedDecoder:
         self._between = True  # two messages: nothing is kept, skipped or over
 
     def feed(self, data: bytes) -> list[Received]:
-        if self._between and data and len(data) <= self._limit:
+        size = len(data)
+        if self._between and 0 < size <= self._limit:
             # The usual read holds whole messages, and fewer bytes than one message may have: no message needs
             # to be looked at, and all the work is a few calls of C.
             if self._drop_cr and b"\r" in data:
                 data = data.replace(b"\r\n", b"\n")
-            whole: list[Received] = data.split(self._mark)  # type: ignore[assignment]  # bytes are `Received`
+            whole: list[Received] = (
+                data.split(self._mark) if size < _LARGE else _split(data, self._mark)  # type: ignore[assignment]
+            )  # bytes are `Received`
             rest: bytes = whole.pop()  # type: ignore[assignment]
             if rest:
                 self._between = False
@@ -57,8 +61,7 @@ class _DelimitedDecoder:
             return []
         if not data:
             return self._end()
-        # The work for each byte is done in here, by C.
-        pieces = (self._tail + data if self._tail else data).split(self._mark)
+        pieces = _split(self._tail + data if self._tail else data, self._mark)
         rest = pieces.pop()
         received: list[Received] = self._completed(pieces) if pieces else []
         self._keep(rest, received)
@@ -158,7 +161,7 @@ class LineFraming:
     def encode_many(self, messages: Sequence[bytes]) -> bytes:
         """See `Framing`: the lines are joined and then looked at once."""
         joined = b"\n".join([*messages, b""])
-        if joined.count(b"\n") != len(messages) or (b"\r" in joined and b"\r\n" in joined):
+        if _holds_mark(messages, b"\n", joined) or (b"\r" in joined and b"\r\n" in joined):
             _refuse(self, messages)
         return joined
 
@@ -181,7 +184,7 @@ class NullFraming:
     def encode_many(self, messages: Sequence[bytes]) -> bytes:
         """See `Framing`: the messages are joined and then looked at once."""
         joined = b"\0".join([*messages, b""])
-        if joined.count(b"\0") != len(messages):
+        if _holds_mark(messages, b"\0", joined):
             _refuse(self, messages)
         return joined
 
@@ -302,6 +305,29 @@ def _with_nul(message: bytes) -> bytes:
             "a message that a NUL ends cannot hold one; leave it out, or take the framing length"
         )
     return message + b"\0"
+
+
+def _split(data: bytes, mark: bytes) -> list[bytes]:
+    """Do what ``data.split(mark)`` does: all the work for each byte is done in here, by C.
+
+    `bytes.split` looks at one byte after another, and `bytes.find` at 32 and more at once (memchr), but takes
+    a call for each piece. So pieces are found as long as they are large, and the rest is split.
+    """
+    if len(data) < _LARGE:
+        return data.split(mark)
+    pieces, start = [], 0
+    while (end := data.find(mark, start)) - start >= _LARGE:
+        pieces.append(data[start:end])
+        start = end + len(mark)
+    rest = data[start:]
+    return [*pieces, *rest.split(mark)] if end >= 0 else [*pieces, rest]
+
+
+def _holds_mark(messages: Sequence[bytes], mark: bytes, joined: bytes) -> bool:
+    """Whether a message holds the byte that has joined them all; large ones one by one, as in `_split`."""
+    if len(joined) < len(messages) * _LARGE:
+        return joined.count(mark) != len(messages)
+    return any(mark in message for message in messages)
 
 
 def _refuse(framing: Framing, messages: Sequence[bytes]) -> None:

@@ -218,13 +218,17 @@ class AioTransport(asyncio.Protocol):
                 self._transport.resume_reading()
         return data
 
+    def push_now(self, data: bytes) -> bool:
+        """Push where that would neither wait nor fail; see `hailer.transport.Transport`."""
+        turn = self._turn + len(data) + _PUSH_COST
+        if not self._open or turn > _TURN or self._transport.is_closing():
+            return False
+        self._turn = turn
+        self._transport.write(data)
+        return True
+
     async def push(self, data: bytes, deadline: float | None = None) -> None:
         self._turn += len(data) + _PUSH_COST
-        if not self._open or self._turn > _TURN or self._transport.is_closing():
-            await self._wait_for_room(deadline)
-        self._transport.write(data)
-
-    async def _wait_for_room(self, deadline: float | None) -> None:
         if self._turn > _TURN:
             # A peer that reads quickly never makes a push wait: the others get their turn all the same.
             self._turn = 0
@@ -242,6 +246,7 @@ class AioTransport(asyncio.Protocol):
             raise self._lost.with_traceback(None)
         if self._finished:
             raise finished_error()
+        transport.write(data)
 
     def _note_room(self, room: bool) -> None:
         """Keep what each push asks in one place: whether it can go out at once."""
@@ -300,21 +305,18 @@ class AioTransport(asyncio.Protocol):
         if self._closed:
             return
         arrival = self._arrival
-        wakes = arrival.can_run
-        if wakes and len(data) <= self._most:
+        if arrival.waiting and len(data) <= self._most:
             # The task goes on in here: nothing can come between, so that the bytes need no queue.
             self._handed = data
-            arrival.now()
-            return
+            if arrival.now():
+                return
+            self._handed = b""
         queue = self._queue
         queue.put(data)
         if queue.size >= READ_HIGH or queue.pieces >= READ_PIECES:
             self._reading = False
             self._transport.pause_reading()
-        if wakes:
-            arrival.now()
-        else:
-            arrival.soon()
+        arrival.soon()
 
     def eof_received(self) -> bool:
         self._ended = True

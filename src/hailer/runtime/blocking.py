@@ -20,7 +20,15 @@ from hailer.errors import ConnectionLost, EndOfStream, ForeignAwaitError, Hailer
 from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
 from hailer.net.dial import dial
 from hailer.net.oserrors import Doing, map_os_error
-from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
+from hailer.runtime.sockets import (
+    RECEIVE_SIZE,
+    RESET_ON_CLOSE,
+    Names,
+    closed_error,
+    discard,
+    finished_error,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
@@ -168,7 +176,7 @@ class BlockingTransport(Names):
         if self._closed or self._aborted:
             raise closed_error()
         try:
-            data = self._pull_until(limit, math.inf if deadline is None else deadline)
+            data = self._pull_until(min(limit, RECEIVE_SIZE), math.inf if deadline is None else deadline)
         except TimedOut:
             raise
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hailer.errors import ConnectionLost, HailerError, TimedOut
 from hailer.net.oserrors import Doing, map_os_error
 from hailer.runtime.ready import ReadyWaiter
-from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error
+from hailer.runtime.sockets import RECEIVE_SIZE, RESET_ON_CLOSE, Names, closed_error, discard, finished_error
 
 if TYPE_CHECKING:
     from hailer.net.address import RawAddress
@@ -54,6 +54,7 @@ class ReadyTransport(Names):
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
         if self._closed:
             raise closed_error()
+        limit = min(limit, RECEIVE_SIZE)
         while True:
             # Wait first: mostly the last read took all that there was, and to try in vain is a system
             # call for each message.

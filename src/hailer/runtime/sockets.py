@@ -14,7 +14,7 @@ from hailer.net.options import set_keepalive, set_nodelay
 if TYPE_CHECKING:
     from hailer.net.address import RawAddress
 
-__all__ = ["RESET_ON_CLOSE", "Names", "closed_error", "discard", "finished_error", "prepare"]
+__all__ = ["RECEIVE_SIZE", "RESET_ON_CLOSE", "Names", "closed_error", "discard", "finished_error", "prepare"]
 
 KEEPALIVE = (60.0, 15.0, 4)
 """Seconds of silence before the kernel asks a peer for life, between questions, and how many: a peer that
@@ -22,6 +22,9 @@ vanished is noticed in two minutes."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 seconds: close sends RST and forgets what was not sent yet."""
+
+RECEIVE_SIZE = 64 * 1024
+"""The most bytes of one recv: room for all of them is made before it is known how many come."""
 
 _DISCARD = 1 << 20
 

@@ -10,6 +10,7 @@ import math
 import time
 import types
 from contextvars import Context, copy_context
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from hailer.errors import BusyError
@@ -29,28 +30,37 @@ class Wake:
 
     Args:
         loop: the loop of the tasks.
+
+    Attributes:
+        waiting: whether a task waits that has not been woken yet.
     """
 
     __slots__ = (
         "_asyncio_future_blocking",
+        "_busy",
         "_callback",
-        "_cancelled",
         "_context",
         "_deadline",
         "_expired",
         "_loop",
         "_timer",
         "_timer_at",
-        "_waiting",
+        "get_loop",
+        "result",
+        "waiting",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.waiting = False
+        # What a task asks each time that it waits: where the loop is, and whether the waiting failed. Both
+        # answers hardly ever change, and these give them without a call of Python.
+        self.get_loop: Callable[[], asyncio.AbstractEventLoop] = repeat(loop).__next__
+        self.result: Callable[[], None] = _nothing
         self._asyncio_future_blocking = False
-        self._callback: Callable[[Wake], object] | None = None  # there while a task waits and was not woken
+        self._callback: Callable[[Wake], object] = _nothing
         self._context: Context | None = None
-        self._cancelled: tuple[object, ...] | None = None
-        self._waiting = False
+        self._busy = False
         self._expired = False
         self._deadline = math.inf
         # The timer is left running when a wait ends early: a timer for each of a million receives would
@@ -65,45 +75,52 @@ class Wake:
         Raises:
             BusyError: another task waits.
         """
-        if self._waiting:
+        if self._busy:
             raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
         if deadline is not None:
             self._deadline = deadline
             if deadline < self._timer_at:
                 self._arm(deadline)
-        self._waiting = True
+        else:
+            self._deadline = math.inf
+        self._busy = True
         self._asyncio_future_blocking = True  # tells the task that this is no mistake
         try:
             yield self
         finally:
-            self._waiting = False
-            self._callback = None
-            self._deadline = math.inf
-            expired, self._expired = self._expired, False
-        return not expired
+            self._busy = self.waiting = False
+        if self._expired:
+            self._expired = False
+            return False
+        return True
 
-    @property
-    def can_run(self) -> bool:
-        """Whether a task waits that `now` may step: none runs, as in all that the loop itself calls."""
-        return self._callback is not None and asyncio.current_task(self._loop) is None
+    def now(self) -> bool:
+        """Step the task that waits, before this returns, where `waiting`.
 
-    def now(self) -> None:
-        """Step the task that waits, before this returns; only where `can_run`."""
-        callback, self._callback = self._callback, None
-        assert callback is not None
-        assert self._context is not None
+        Returns:
+            False when it was not stepped because another task runs, and is to be woken `soon`.
+        """
+        self.waiting = False
         try:
-            self._context.run(callback, self)
+            self._context.run(self._callback, self)  # type: ignore[union-attr]  # set where `waiting`
+        except RuntimeError:
+            # Nothing that a handler raises comes out of a step. This is asyncio, which refuses to step a task
+            # while another runs; it is never so in what the loop itself calls, and so not asked each time.
+            if self.waiting or not self._busy:
+                raise  # it was stepped
+            self.waiting = True
+            return False
         except (KeyboardInterrupt, SystemExit) as error:
             # A task lets these out into the loop. uvloop would take them for a fault of the protocol that
             # it has called, and go on.
             self._loop.call_soon(_throw, error)
+        return True
 
     def soon(self) -> None:
         """Have the loop step the task that waits, if there is one, in its next turn."""
-        if self._callback is not None:
+        if self.waiting:
+            self.waiting = False
             self._loop.call_soon(self._callback, self, context=self._context)
-            self._callback = None
 
     def release(self) -> None:
         """Stop the timer: nothing will come any more."""
@@ -111,30 +128,26 @@ class Wake:
             self._timer.cancel()
             self._timer = None
 
-    # What a task asks of what it waits for.
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop."""
-        return self._loop
+    # What a task does with what it waits for.
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Keep what steps the task."""
         self._callback = callback
         self._context = copy_context() if context is None else context
+        self.waiting = True
 
     def cancel(self, msg: object = None) -> bool:
         """Have the task that waits meet a `CancelledError`; False when it has been woken already."""
-        if self._callback is None:
+        if not self.waiting:
             return False
-        self._cancelled = () if msg is None else (msg,)
+
+        def result() -> None:
+            self.result = _nothing
+            raise asyncio.CancelledError(*(() if msg is None else (msg,)))
+
+        self.result = result
         self.soon()
         return True
-
-    def result(self) -> None:
-        """What the callback asks before it steps the task."""
-        if self._cancelled is not None:
-            words, self._cancelled = self._cancelled, None
-            raise asyncio.CancelledError(*words)
 
     # The deadline.
 
@@ -146,12 +159,18 @@ class Wake:
     def _expire(self) -> None:
         self._timer = None
         self._timer_at = math.inf
+        if not self.waiting:
+            return  # whoever waits next sets it anew
         if self._deadline > time.monotonic():
             if self._deadline < math.inf:
                 self._arm(self._deadline)
-        elif self._callback is not None:
+        else:
             self._expired = True
             self.soon()
+
+
+_nothing: Any = repeat(None).__next__
+"""A function that does nothing, in C."""
 
 
 def _throw(error: BaseException) -> None:
