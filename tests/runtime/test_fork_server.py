@@ -231,6 +231,7 @@ def test_a_process_killed_takes_no_other_with_it(model: str) -> None:
 
 def test_a_worker_that_is_killed_is_replaced_at_once() -> None:
     with serving("prefork", "{'workers': 2}") as served:
+        until(lambda: len(children(served.pid)) == 2)
         first = set(children(served.pid))
         victim = first.pop()
         start = time.monotonic()
@@ -325,7 +326,8 @@ def test_a_handler_that_ignores_everything_is_killed_in_the_end(model: str) -> N
         assert ask(client, b"spin") == b"spinning"
         processes = list(children(served.pid))
         start = time.monotonic()
-        _, log = served.finish()
+        counters, log = served.finish()
+        assert counters == [1, 0, 0, 0]
         assert 0.3 < time.monotonic() - start < 8
         assert "the time to drain is over: 1 connections are aborted" in log
         assert log.count("do not end") == 1
