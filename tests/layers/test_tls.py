@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
-import select
 import shutil
 import socket
 import ssl
@@ -791,29 +790,34 @@ def test_openssl_as_server(flag: str, tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     ) as server:
         assert server.stdout is not None
-        port = 0
-        while not port:
-            assert select.select([server.stdout], [], [], PATIENCE)[0]
-            line = server.stdout.readline()
-            assert line, "it ended"
-            found = re.search(rb"ACCEPT 127\.0\.0\.1:(\d+)", line)
-            port = int(found[1]) if found else 0
+        watchdog = threading.Timer(2 * PATIENCE, server.kill)
+        watchdog.start()
+        try:
+            port = 0
+            while not port:
+                line = server.stdout.readline()
+                assert line, "it ended"
+                found = re.search(rb"ACCEPT 127\.0\.0\.1:(\d+)", line)
+                port = int(found[1]) if found else 0
 
-        async def talk() -> None:
-            leaf = BlockingTransport(socket.create_connection(("127.0.0.1", port)), "tls")
-            transport = await TlsTransport.connect(leaf, connecting(), "localhost", soon())
-            connection = Connection(transport, framing("line"))
-            assert transport.version == flag[1:].replace("tls1_", "TLSv1.")
-            for _ in range(3):
-                await connection.send(b"hello", PATIENCE)
-                assert await connection.receive(PATIENCE) == b"olleh"
-            await connection.finish()
-            with pytest.raises(EndOfStream):
-                await connection.receive(PATIENCE)
-            await connection.close()
+            async def talk() -> None:
+                leaf = BlockingTransport(socket.create_connection(("127.0.0.1", port)), "tls")
+                transport = await TlsTransport.connect(leaf, connecting(), "localhost", soon())
+                connection = Connection(transport, framing("line"))
+                assert transport.version == flag[1:].replace("tls1_", "TLSv1.")
+                for _ in range(3):
+                    await connection.send(b"hello", PATIENCE)
+                    assert await connection.receive(PATIENCE) == b"olleh"
+                await connection.finish()
+                with pytest.raises(EndOfStream):
+                    await connection.receive(PATIENCE)
+                await connection.close()
 
-        run_to_end(talk())
-        assert server.wait(PATIENCE) == 0
+            run_to_end(talk())
+            assert server.wait(PATIENCE) == 0
+        finally:
+            watchdog.cancel()
+            server.kill()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
