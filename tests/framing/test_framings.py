@@ -26,6 +26,7 @@ from hailer.framing import (
     as_framing,
     framing,
 )
+from hailer.framing.base import encoder_of_many
 from hailer.testing.framing import check_framing
 
 if TYPE_CHECKING:
@@ -307,3 +308,47 @@ def test_the_default_limit_is_a_mebibyte() -> None:
     assert DEFAULT_MAX_MESSAGE == 1048576
     assert run(RawFraming().decoder(), [b"x" * 1048576]) == [b"x" * 1048576]
     assert isinstance(run(LineFraming().decoder(), [b"x" * 1048577])[0], MessageTooLong)
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(messages=st.lists(BYTES, max_size=8), large=st.booleans())
+def test_a_batch_is_framed_as_its_messages_are(name: str, messages: list[bytes], large: bool) -> None:
+    chosen = framing(name)
+    if large:  # enough bytes for the other way to look at them
+        messages = [b"x" * 1000 + message for message in messages]
+
+    def told(encode: Callable[[], bytes]) -> bytes | str:
+        try:
+            return encode()
+        except MessageError as error:
+            return str(error)
+
+    expected = told(lambda: b"".join(map(chosen.encode, messages)))
+    assert told(lambda: encoder_of_many(chosen)(messages)) == expected
+
+
+def test_a_framing_without_a_way_of_its_own_for_batches_has_one() -> None:
+    class Shouted:
+        name = "shouted"
+        read_size = None
+
+        def decoder(self, max_message: int = DEFAULT_MAX_MESSAGE) -> Decoder:
+            return LineFraming().decoder(max_message)
+
+        def encode(self, message: bytes) -> bytes:
+            return LineFraming().encode(message.upper())
+
+    assert encoder_of_many(Shouted())([b"a", b"b"]) == b"A\nB\n"
+
+
+@pytest.mark.parametrize("name", ["line", "null", "delimiter:DONE"])
+@given(sizes=st.lists(st.sampled_from([0, 1, 511, 512, 513, 2000]), max_size=8), places=PLACES)
+def test_large_and_small_messages_in_one_read(name: str, sizes: list[int], places: list[int]) -> None:
+    messages = [b"x" * size for size in sizes]
+    stream = b"".join(map(framing(name).encode, messages))
+    assert run(framing(name).decoder(), [stream]) == messages
+    assert run(framing(name).decoder(), cut(stream, places)) == messages
+    partial = run(framing(name).decoder(), [stream + b"y" * 600])
+    assert partial[:-1] == messages
+    assert isinstance(partial[-1], TruncatedMessage)
+    assert partial[-1].partial == b"y" * 600

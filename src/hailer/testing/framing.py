@@ -14,6 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hailer.errors import BadFrame, FramingError, MessageError, MessageTooLong, TruncatedMessage, UsageError
+from hailer.framing.base import encoder_of_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,6 +58,7 @@ def check_framing(framing: Framing, *, one_message: bool = False, by_read: bool 
         AssertionError: it does not.
     """
     carried = _check_encode(framing)
+    _check_batches(framing, carried)
     if one_message:
         for message in carried:
             _check_stream(framing, [message], by_read=by_read)
@@ -91,6 +93,21 @@ def _check_encode(framing: Framing) -> list[bytes]:
         else:
             raise AssertionError(f"a limit of {bad} bytes is accepted")
     return carried
+
+
+def _check_batches(framing: Framing, carried: list[bytes]) -> None:
+    encode_many = encoder_of_many(framing)
+    for batch in ([], carried[:1], carried):
+        assert encode_many(batch) == b"".join(map(framing.encode, batch)), (
+            "encode_many gives other bytes than encode for each"
+        )
+    for message in _MESSAGES:
+        if message not in carried:
+            try:
+                encode_many([*carried, message])
+            except MessageError:
+                continue
+            raise AssertionError(f"encode_many takes {message!r}, which encode refuses")
 
 
 def _check_stream(framing: Framing, messages: list[bytes], *, by_read: bool) -> None:
