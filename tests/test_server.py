@@ -37,7 +37,7 @@ def test_a_handler_that_is_no_coroutine_function() -> None:
     def plain(connection: Connection) -> None: ...
 
     with pytest.raises(UsageError, match="async def"):
-        Server("localhost:0", plain)  # type: ignore[arg-type]
+        Server("localhost:0", plain)
 
 
 def test_an_object_can_be_the_handler() -> None:
