@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,16 @@ def test_exactly_thirteen_bytes_and_no_zombie(start: Start, port: str) -> None:
         assert time.monotonic() < give_up, "a child is left"
         time.sleep(0.01)
     interrupt(server)
+
+
+def test_the_address_that_is_told_is_the_clients(start: Start, port: str) -> None:
+    server = start("hello_server.py", f"tcp4://127.0.0.1:{port}", "--model", "thread")
+    server.until(WAITING)
+    with socket.socket() as client:
+        with suppress(OSError):  # not every system has more than one address of its own
+            client.bind(("127.0.0.2", 0))
+        client.connect(("127.0.0.1", int(port)))
+        assert server.until("\n") == f"server: got connection from {client.getsockname()[0]}\n"
 
 
 def test_telnet_is_told_hello(start: Start, port: str, require_program: RequireProgram) -> None:
