@@ -177,7 +177,8 @@ class Connection:
             finally:
                 self._receiving = False
             # What one read brought goes straight through where no error is among it, which C can tell.
-            if [*map(type, received)].count(bytes) == len(received):
+            one = len(received) == 1 and type(received[0]) is bytes
+            if one or [*map(type, received)].count(bytes) == len(received):
                 return received  # type: ignore[return-value]  # as has just been seen
             arrived.extend(received)
         messages = [item for item in arrived if not isinstance(item, FramingError)]
@@ -215,7 +216,8 @@ class Connection:
         Raises:
             The same as `send`; a message that the framing cannot carry stops the whole batch.
         """
-        data = self._encode_many(messages if isinstance(messages, list) else list(messages))
+        batch = messages if isinstance(messages, list) else list(messages)
+        data = self._encode(batch[0]) if len(batch) == 1 else self._encode_many(batch)
         if data and not self._push_now(data):
             await self._push(data, self._deadline(timeout))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
-import time
 from typing import TYPE_CHECKING, Literal, cast
 
 from hailer.connection import Connection
@@ -16,7 +14,7 @@ from hailer.net.dial import dial_async
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
 from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
-from hailer.runtime.wake import Wake
+from hailer.runtime.wake import Gate, Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,66 +64,6 @@ def loop_factory(loop: Loop = "auto") -> Callable[[], asyncio.AbstractEventLoop]
     return asyncio.SelectorEventLoop
 
 
-class _Gate:
-    """Tasks that wait for something to change, each with its deadline, and one timer for all of them.
-
-    The timer is left running when a wait ends early: a timer for each of a million receives would cost
-    more than the receives.
-    """
-
-    __slots__ = ("_loop", "_timer", "_timer_at", "_waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: dict[asyncio.Future[bool], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
-
-    async def wait(self, deadline: float | None) -> bool:
-        """Wait for `open`; give False when the deadline came first."""
-        future: asyncio.Future[bool] = self._loop.create_future()
-        if deadline is None:
-            self._waiting[future] = math.inf
-        else:
-            self._waiting[future] = deadline
-            if deadline < self._timer_at:
-                self._arm(deadline)
-        try:
-            return await future
-        finally:
-            del self._waiting[future]
-
-    def open(self) -> None:
-        """Wake all that wait; each looks for itself whether its turn has come."""
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(True)
-
-    def release(self) -> None:
-        """Stop the timer: nothing will change any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _arm(self, at: float) -> None:
-        self.release()
-        self._timer_at = at
-        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
-        self._timer_at = math.inf
-        now = time.monotonic()
-        following = math.inf
-        for future, deadline in self._waiting.items():
-            if deadline > now:
-                following = min(following, deadline)
-            elif not future.done():
-                future.set_result(False)
-        if following < math.inf:
-            self._arm(following)
-
-
 class AioTransport(asyncio.Protocol):
     """A transport over a stream socket of the running event loop.
 
@@ -143,7 +81,7 @@ class AioTransport(asyncio.Protocol):
         self._handed = b""  # what has come while a task waited for it, and never was in the queue
         self._most = 0  # bytes that this task takes
         self._arrival = Wake(self._loop)
-        self._writable = _Gate(self._loop)
+        self._writable = Gate(self._loop)
         self._reading = True
         self._room = True
         self._open = True  # room, and neither finished, closed nor gone

@@ -1,6 +1,7 @@
-"""How a task of asyncio's waits for its transport, and is woken without a turn of the loop.
+"""How tasks of asyncio's wait for their transport.
 
-See docs/design/direct-wake.md.
+The one that pulls is woken without a turn of the loop (`Wake`, see docs/design/direct-wake.md), those that
+push in its next turn (`Gate`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hailer.errors import BusyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Wake"]
+__all__ = ["Gate", "Wake"]
 
 
 class Wake:
@@ -167,6 +168,66 @@ class Wake:
         else:
             self._expired = True
             self.soon()
+
+
+class Gate:
+    """Tasks that wait for something to change, each with its deadline, and one timer for all of them.
+
+    The timer is left running when a wait ends early: a timer for each of a million receives would cost
+    more than the receives.
+    """
+
+    __slots__ = ("_loop", "_timer", "_timer_at", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[asyncio.Future[bool], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    async def wait(self, deadline: float | None) -> bool:
+        """Wait for `open`; give False when the deadline came first."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        if deadline is None:
+            self._waiting[future] = math.inf
+        else:
+            self._waiting[future] = deadline
+            if deadline < self._timer_at:
+                self._arm(deadline)
+        try:
+            return await future
+        finally:
+            del self._waiting[future]
+
+    def open(self) -> None:
+        """Wake all that wait; each looks for itself whether its turn has come."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(True)
+
+    def release(self) -> None:
+        """Stop the timer: nothing will change any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: float) -> None:
+        self.release()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        now = time.monotonic()
+        following = math.inf
+        for future, deadline in self._waiting.items():
+            if deadline > now:
+                following = min(following, deadline)
+            elif not future.done():
+                future.set_result(False)
+        if following < math.inf:
+            self._arm(following)
 
 
 _nothing: Any = repeat(None).__next__
