@@ -149,3 +149,33 @@ def test_time_outs_of_receiving(server: hailer.Server) -> None:
             client.receive()
         client.send(b"still good")
         assert client.receive(15) == b"still good"
+
+
+@pytest.mark.parametrize("model", ["iterative", "fork", "prefork", "thread", "asyncio"])
+def test_a_handler_that_connects_itself(server: hailer.Server, model: str) -> None:
+    behind = str(server.endpoints[0])
+
+    async def pass_on(connection: hailer.Connection) -> None:
+        async with hailer.connect(behind) as inner:
+            async for message in connection:
+                await inner.send(message)
+                await connection.send(b"from behind: " + await inner.receive())
+
+    with (
+        hailer.Server("tcp://127.0.0.1:0", pass_on, model) as front,  # type: ignore[arg-type]
+        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+    ):
+        client.send(b"hello")
+        assert client.receive() == b"from behind: hello"
+
+
+def test_a_handler_that_cannot_connect(caplog: pytest.LogCaptureFixture) -> None:
+    async def connects(connection: hailer.Connection) -> None:
+        await hailer.connect("localhost:7")
+
+    with (
+        hailer.Server("tcp://127.0.0.1:0", connects, "select") as front,
+        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+    ):
+        assert list(client) == []
+    assert "choose another model" in caplog.text

@@ -11,10 +11,11 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
-from hailer.connection import sleeper
+from hailer.connection import dialler, sleeper
 from hailer.errors import ConnectionClosed
 from hailer.runtime.acceptor import BlockingAcceptor
 from hailer.runtime.blocking import BlockingTransport, explained, run_to_end
+from hailer.runtime.dialled import dial_blocking
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_failure, serve_connection
 from hailer.runtime.records import SocketRecords
@@ -225,11 +226,12 @@ class IterativeModel(BlockingModel):
         super().serve(listeners, ready)
 
     def _dispatch(self, accepted: Accepted) -> None:
-        token = sleeper.set(self._sleep)
+        token, other = sleeper.set(self._sleep), dialler.set(dial_blocking)
         try:
             self._serve_one(accepted)
         finally:
             sleeper.reset(token)
+            dialler.reset(other)
             self._release()
 
     def _finish(self) -> None:
@@ -273,6 +275,7 @@ class ThreadModel(BlockingModel):
 
     def _work(self) -> None:
         sleeper.set(self._sleep)
+        dialler.set(dial_blocking)
         while (accepted := self._next()) is not None:
             try:
                 self._serve_one(accepted)

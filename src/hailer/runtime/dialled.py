@@ -29,7 +29,8 @@ async def dial_aio(endpoint: Endpoint, **options: Any) -> Transport | RecordTran
         asyncio.get_running_loop()
     except RuntimeError:
         raise UsageError(
-            "hailer.connect was awaited outside a handler and an event loop: use it with `with`, or .open()"
+            "hailer.connect was awaited where nothing can wait for it: a handler under select or epoll cannot"
+            " connect, so choose another model; outside of handlers use `with` or .open()"
         ) from None
     from hailer.runtime.aio import AioTransport  # noqa: PLC0415 (not for the blocking ones)
     from hailer.runtime.waiting import AioWaiter  # noqa: PLC0415

@@ -12,11 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hailer.connection import sleeper
+from hailer.connection import dialler, sleeper
 from hailer.errors import ConnectionClosed, ListenError
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.blocking import explained, run_to_end
 from hailer.runtime.blocking_server import ThreadModel, open_leaf
+from hailer.runtime.dialled import dial_blocking
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, note_failure, serve_connection
 from hailer.runtime.process import (
@@ -136,6 +137,7 @@ class ForkModel(Supervisor):
         # the bare function, for threading has locks of its own.
         signal.signal(self.abort_signal, lambda _number, _frame: _thread.start_new_thread(abort, ()))
         sleeper.set(sleep)
+        dialler.set(dial_blocking)
         try:
             run_to_end(serve_connection(leaf, policy), "fork")
         except Exception as error:  # a handler that goes on awaiting what it cannot
