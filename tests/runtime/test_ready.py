@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hailer.errors import BusyError, ConnectionClosed, ConnectionLost, ForeignAwaitError, TimedOut, UsageError
-from hailer.runtime import ready
-from hailer.runtime.ready import FD_SETSIZE, ReadyLoop, ReadyWaiter, choose_poller
+from hailer.runtime.poller import FD_SETSIZE, READ, WRITE, choose_poller
+from hailer.runtime.ready import ReadyLoop
 from hailer.runtime.ready_transport import ReadyTransport
+from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.records import SocketRecords
 from hailer.testing import records
 from hailer.testing.transport import CHECKS
@@ -593,6 +594,60 @@ def test_after_a_push_that_was_cut_nothing_follows(loop: ReadyLoop, tmp_path: Pa
     run(loop, one.close(), other.close())
 
 
+def test_pushes_that_do_not_wait(loop: ReadyLoop, tmp_path: Path) -> None:
+    one, other = transports(loop, tmp_path)
+    block = random.randbytes(100_000)
+    count = 200
+    in_part = 0
+
+    async def push() -> None:
+        nonlocal in_part
+        for _ in range(count):
+            if not one.push_now(block):
+                in_part += one._begun is not None
+                await one.push(block)
+        await one.finish()
+        assert not one.push_now(b"after finish")
+
+    async def pull() -> None:
+        await loop.sleep(0.02)
+        received = bytearray()
+        while data := await other.pull(1 << 20):
+            received += data
+        assert received == block * count
+
+    run(loop, push(), pull())
+    assert in_part, "no push was cut in two: the test shows nothing"
+    run(loop, one.close(), other.close())
+    assert not one.push_now(b"after close")
+
+
+def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Path) -> None:
+    one, other = transports(loop, tmp_path)
+
+    def begun() -> bool:
+        return one._begun is not None
+
+    async def push() -> None:
+        assert not one.push_now(bytes(64 << 20))
+        assert not begun(), "so much is not pushed without giving the others their turn"
+        block = bytes(200_000)
+        while True:
+            one._turn = 0
+            if not one.push_now(block):
+                if begun():
+                    break
+                other._socket.recv(200)
+        assert not one.push_now(b"after")
+        with pytest.raises(ConnectionLost):
+            await one.push(b"after")
+        with pytest.raises(ConnectionLost):
+            await one.push(block)
+
+    run(loop, push())
+    run(loop, one.close(), other.close())
+
+
 @pytest.mark.parametrize("doing", ["pulls", "pushes"])
 def test_one_busy_peer_lets_others_run(loop: ReadyLoop, tmp_path: Path, doing: str) -> None:
     one, other = transports(loop, tmp_path, "unix")
@@ -624,4 +679,4 @@ def test_one_busy_peer_lets_others_run(loop: ReadyLoop, tmp_path: Path, doing: s
 
 def test_the_numbers_of_events_are_those_of_epoll() -> None:
     if hasattr(select, "epoll"):
-        assert (ready.READ, ready.WRITE) == (select.EPOLLIN, select.EPOLLOUT)
+        assert (READ, WRITE) == (select.EPOLLIN, select.EPOLLOUT)

@@ -10,52 +10,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import math
-import select
 import time
 from collections import deque
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from hailer.errors import BusyError, UsageError
+from hailer.errors import UsageError
 from hailer.runtime.blocking import foreign_error
 from hailer.runtime.flag import Flag
+from hailer.runtime.poller import FD_SETSIZE, READ, WRITE, Poller, choose_poller, make_poller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["PAUSE", "Poller", "ReadyLoop", "ReadyWaiter", "Task", "Timer", "choose_poller"]
+__all__ = ["PAUSE", "HasFileno", "ReadyLoop", "Task", "Timer"]
 
 log = logging.getLogger("hailer.runtime")
-
-Poller = Literal["epoll", "select", "auto"]
-"""How to wait for descriptors: by name, or epoll where the system has it and select elsewhere."""
-
-
-def choose_poller(poller: Poller) -> Literal["epoll", "select"]:
-    """Say which way to wait is meant.
-
-    Raises:
-        UsageError: the system has no epoll.
-    """
-    if poller == "auto":
-        return "epoll" if hasattr(select, "epoll") else "select"
-    if poller == "epoll" and not hasattr(select, "epoll"):
-        raise UsageError("this system has no epoll: choose model='select' or 'asyncio'")
-    return poller
-
-
-READ = 1
-WRITE = 4
-"""The numbers of EPOLLIN and EPOLLOUT, so that no event needs translation."""
-
-FD_SETSIZE = 1024
-"""The number of descriptors, from 0, that select(2) can watch; it is compiled into the C library."""
-
-_EVENTS = 256
-"""Events taken from the kernel at once, before timers and other callbacks get their turn."""
 
 _COMPACT = 64
 """Cancelled timers, at least, before they are swept out of the heap."""
@@ -71,11 +42,20 @@ class HasFileno(Protocol):
         """Its descriptor."""
 
 
-class _Pause:
-    """What a task awaits to stand still until somebody resumes it; see `ReadyWaiter` for how."""
+_PAUSED = object()
+"""What a task that pauses gives to whoever steps it."""
 
-    def __await__(self) -> Generator[_Pause, None, None]:
-        yield self
+
+class _Pause:
+    """What a task awaits to stand still until somebody resumes it; see `hailer.runtime.ready_waiter`."""
+
+    if TYPE_CHECKING:
+
+        def __await__(self) -> Generator[object, None, None]: ...
+    else:
+        # The iterator of a tuple of one gives that once and then ends: what a generator with one yield
+        # would do, in C.
+        __await__ = (_PAUSED,).__iter__
 
 
 PAUSE = _Pause()
@@ -128,9 +108,14 @@ class Watch:
 
 
 class Task:
-    """A coroutine that a loop runs, in a context of its own; made by `ReadyLoop.spawn`."""
+    """A coroutine that a loop runs, in a context of its own; made by `ReadyLoop.spawn`.
 
-    __slots__ = ("_coroutine", "_done", "_ended", "_loop", "_run", "_send")
+    Attributes:
+        resume: goes on after a `PAUSE`; to be called by the loop, once for each pause. Bound once, for each
+            wait needs it.
+    """
+
+    __slots__ = ("_coroutine", "_done", "_ended", "_loop", "_run", "_send", "resume")
 
     def __init__(
         self,
@@ -144,16 +129,16 @@ class Task:
         self._run = copy_context().run
         self._done = done
         self._ended = False
+        self.resume: Callable[[], None] = self._step
 
-    def resume(self) -> None:
-        """Go on after a `PAUSE`; to be called by the loop, once for each pause."""
+    def _step(self) -> None:
         self._loop.current = self
         try:
             awaited = self._run(self._send, None)
         except BaseException as error:
             self._end(error)
             return
-        if awaited is not PAUSE:
+        if awaited is not _PAUSED:
             self._refuse(awaited)
 
     def start(self) -> None:
@@ -186,7 +171,7 @@ class Task:
         except BaseException as result:
             self._end(result)
             return
-        if awaited is not PAUSE:
+        if awaited is not _PAUSED:
             self._refuse(awaited)
 
     def _refuse(self, awaited: object) -> None:
@@ -198,7 +183,7 @@ class Task:
             except BaseException as result:
                 self._end(result)
                 return
-            if awaited is PAUSE:
+            if awaited is _PAUSED:
                 return
             error = foreign_error(awaited, self._loop.poller)
         self._run(self._coroutine.close)
@@ -206,6 +191,7 @@ class Task:
 
     def _end(self, error: BaseException) -> None:
         self._ended = True
+        self.resume = _nothing  # which ends the cycle of references
         self._done(None if isinstance(error, StopIteration) else error)
         if not isinstance(error, Exception):
             raise error  # the end of the program goes through the loop
@@ -227,7 +213,7 @@ class ReadyLoop:
 
     def __init__(self, poller: Poller = "auto") -> None:
         self.poller = choose_poller(poller)
-        self._poller = _Epoll() if self.poller == "epoll" else _Select()
+        self._poller = make_poller(self.poller)
         self._watches: dict[int, Watch] = {}
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -468,153 +454,12 @@ class _Turn:
             self.task.resume()
 
 
-class ReadyWaiter:
-    """How a task of a `ReadyLoop` waits for a socket; one task at a time.
-
-    Most waits have a deadline and nearly none reaches it. So there is one timer, which is left running
-    when a wait ends and looks at the deadline of that time when it fires: usually a wait sets two
-    attributes and that is all.
-
-    Args:
-        loop: whose tasks wait.
-        sock: what they wait for; it does not block.
-
-    Raises:
-        UsageError: select(2) cannot watch a descriptor of this number.
-    """
-
-    __slots__ = ("_deadline", "_expired", "_loop", "_resume", "_timer", "_timer_at", "_watch", "_woken")
-
-    def __init__(self, loop: ReadyLoop, sock: HasFileno) -> None:
-        self._loop = loop
-        self._watch = loop.watch(sock)
-        self._resume: Callable[[], None] | None = None  # of the task that waits
-        self._deadline: float | None = None
-        self._expired = False
-        self._woken = False
-        self._timer: Timer | None = None
-        self._timer_at = math.inf
-
-    async def readable(self, deadline: float | None) -> bool:
-        """Wait until it is readable, broken or `wake` is called; False: the deadline came first."""
-        if self._woken:
-            return True
-        watch = self._watch
-        watch.reader = self._begin(deadline)
-        try:
-            if not watch.mask & READ:
-                self._loop.expect(watch, READ)
-            await PAUSE
-        finally:
-            self._resume = watch.reader = None
-        return not self._expired
-
-    async def writable(self, deadline: float | None) -> bool:
-        """The same until something can be written."""
-        if self._woken:
-            return True
-        watch = self._watch
-        watch.writer = self._begin(deadline)
-        try:
-            if not watch.mask & WRITE:
-                self._loop.expect(watch, WRITE)
-            await PAUSE
-        finally:
-            self._resume = watch.writer = None
-        return not self._expired
-
-    def wake(self) -> None:
-        """Have whoever waits go on, now and from now on: the socket is of no more use."""
-        self._woken = True
-        if self._resume is not None:
-            self._loop.call_soon(self._awaken)
-
-    def release(self) -> None:
-        """Forget the socket, before it is closed; may be called twice."""
-        self._woken = True
-        self._loop.unwatch(self._watch)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._timer_at = math.inf
-
-    def _begin(self, deadline: float | None) -> Callable[[], None]:
-        if self._resume is not None:
-            raise BusyError("two tasks wait for one socket at once: let one task receive and send")
-        self._deadline = deadline
-        self._expired = False
-        if deadline is not None and deadline < self._timer_at:
-            self._set_timer(deadline)
-        task = self._loop.current
-        assert task is not None
-        self._resume = task.resume
-        return task.resume
-
-    def _awaken(self) -> None:
-        if self._resume is not None:
-            self._resume()
-
-    def _set_timer(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = self._loop.call_at(when, self._check)
-
-    def _check(self) -> None:
-        self._timer = None
-        self._timer_at = math.inf
-        if self._resume is None or self._deadline is None:
-            return  # the next wait that has a deadline sets a timer
-        if self._deadline > time.monotonic():
-            self._set_timer(self._deadline)
-        else:
-            self._expired = True
-            self._resume()
-
-
-class _Epoll:
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self.close = self._epoll.close
-
-    def set(self, fd: int, old: int, new: int) -> None:
-        if not old:
-            self._epoll.register(fd, new)
-        elif new:
-            self._epoll.modify(fd, new)
-        else:
-            # To close a descriptor is not enough: one that a child has inherited would stay.
-            with suppress(OSError):  # it has been closed
-                self._epoll.unregister(fd)
-
-    def poll(self, wait: float | None) -> Sequence[tuple[int, int]]:
-        return self._epoll.poll(wait, _EVENTS)
-
-
-class _Select:
-    def __init__(self) -> None:
-        self._read: set[int] = set()
-        self._write: set[int] = set()
-
-    def set(self, fd: int, _old: int, new: int) -> None:
-        (self._read.add if new & READ else self._read.discard)(fd)
-        (self._write.add if new & WRITE else self._write.discard)(fd)
-
-    def poll(self, wait: float | None) -> Sequence[tuple[int, int]]:
-        readable, writable, _ = select.select(self._read, self._write, (), wait)
-        if not writable:
-            return [(fd, READ) for fd in readable]
-        events = dict.fromkeys(readable, READ)
-        for fd in writable:
-            events[fd] = events.get(fd, 0) | WRITE
-        return list(events.items())
-
-    def close(self) -> None:
-        pass
-
-
 def _number(file: HasFileno | int) -> int:
     return file if isinstance(file, int) else file.fileno()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _fault(error: Exception) -> None:

@@ -13,8 +13,10 @@ from hailer.errors import ConnectionClosed, HailerError, UsageError
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.blocking import explained
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_failure, serve_connection
-from hailer.runtime.ready import FD_SETSIZE, ReadyLoop, ReadyWaiter, choose_poller
+from hailer.runtime.poller import FD_SETSIZE, choose_poller
+from hailer.runtime.ready import ReadyLoop
 from hailer.runtime.ready_transport import ReadyTransport
+from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.records import SocketRecords
 from hailer.runtime.sockets import prepare
 
