@@ -43,8 +43,7 @@ def endpoints(process: Process, count: int = 1) -> list[Endpoint]:
     """What it says that it listens on."""
     out = process.read_until(b"\n")
     while out.count(b"\n") < count:
-        out = process.read_until(out + b"listening on ")
-        out = process.read_until(out.rpartition(b"\n")[0] + b"\n")
+        out = process.read_more()
     return [Endpoint.parse(line.removeprefix("listening on ")) for line in out.decode().splitlines()]
 
 
