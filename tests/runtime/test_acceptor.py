@@ -186,15 +186,16 @@ class Troubled(Listener):
 class Single(Listener):
     """Gives itself, once: as a connection that was inherited."""
 
-    given = False
+    asked = 0
 
     @property
     def exhausted(self) -> bool:
-        return self.given
+        return self.asked > 0
 
     def accept(self) -> Accepted:
-        assert not self.given
-        self.given = True
+        self.asked += 1
+        if self.asked > 1:
+            raise BlockingIOError
         return Accepted(self.socket, "stream", "tcp", ("127.0.0.1", 1))
 
 
@@ -316,12 +317,15 @@ def test_a_listener_that_is_exhausted_is_left_alone(kind: str, clients: list[soc
     harness = Harness(kind, most=10, once=False)
     seen: list[bool] = []
 
+    late = after(0.05)
+
     def until() -> bool:
         seen.append(harness.over)
-        return len(harness.accepted) == 2
+        return len(harness.accepted) == 2 and late()
 
     harness.run([single, listener], until)
     assert not any(seen)
+    assert single.asked == 1
 
 
 def test_when_all_are_exhausted_it_is_over(kind: str, clients: list[socket.socket]) -> None:
