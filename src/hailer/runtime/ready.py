@@ -419,7 +419,10 @@ class ReadyLoop:
 
     def _run_timers(self) -> None:
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
+        # What is set from now on waits for the next turn: else one that asks again and again with a deadline
+        # that has passed would keep everybody else out.
+        later = next(self._numbers)
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] < later:
             timer = heapq.heappop(self._timers)[2]
             if not timer.due:
                 self._cancelled -= 1

@@ -73,6 +73,7 @@ class ReadyTransport(Names):
             raise closed_error()
         if limit > RECEIVE_SIZE:  # noqa: PLR1730 (min would be a call for each message)
             limit = RECEIVE_SIZE
+        expired = False
         while True:
             # Wait first: mostly the last read took all that there was, and to try in vain is a system
             # call for each message.
@@ -86,15 +87,16 @@ class ReadyTransport(Names):
                     await PAUSE
                 finally:
                     waiter.end_read()
-                if waiter.expired:
-                    raise TimedOut(
-                        f"nothing came from {self.peer} in time: receive again or close the connection"
-                    )
+                expired = waiter.expired
                 if self._closed:
                     raise closed_error()
             try:
                 data = self._recv(limit)
             except BlockingIOError:
+                if expired:  # not before this: what is there already is taken
+                    raise TimedOut(
+                        f"nothing came from {self.peer} in time: receive again or close the connection"
+                    ) from None
                 continue
             except OSError as error:
                 raise self._explain(error, "receive") from error

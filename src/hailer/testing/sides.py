@@ -8,12 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from hailer.connection import sleep
+from hailer.errors import UsageError
 from hailer.runtime.blocking import run_to_end
 
 if TYPE_CHECKING:
     from hailer.errors import HailerError
 
-__all__ = ["SHORT", "Sides", "expect", "run_blocking_checks", "run_checks", "soon"]
+__all__ = ["SHORT", "Sides", "expect", "let_others_run", "run_blocking_checks", "run_checks", "soon"]
 
 Sides = tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]
 """What the two sides of a pair do, at the same time."""
@@ -46,6 +48,14 @@ async def expect(
     except error:
         return
     raise AssertionError(f"{what} gave {result!r}; expected {error}")
+
+
+async def let_others_run() -> None:
+    """Wait for a moment, under whatever runs the sides."""
+    try:
+        await sleep(0.001)
+    except UsageError:  # each side has a thread
+        time.sleep(0.001)  # noqa: ASYNC251
 
 
 async def run_checks(

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from hailer.errors import ConnectionClosed, ConnectionLost, TimedOut
-from hailer.testing.sides import SHORT, Sides, expect, run_blocking_checks, run_checks, soon
+from hailer.testing.sides import SHORT, Sides, expect, let_others_run, run_blocking_checks, run_checks, soon
 
 if TYPE_CHECKING:
     from hailer.transport import Transport
@@ -105,6 +105,28 @@ def timed_out_pull(one: Transport, other: Transport) -> Sides:
     async def right() -> None:
         assert await other.pull(10, soon()) == b"go"
         await other.push(b"late", soon())
+
+    return left(), right()
+
+
+def passed_deadline(one: Transport, other: Transport) -> Sides:
+    """A pull whose deadline has passed takes what is there already, and waits for nothing."""
+
+    async def left() -> None:
+        await one.push(b"go", soon())
+        last = soon()
+        while True:
+            try:
+                data = await one.pull(10, last - 3600)
+                break
+            except TimedOut:
+                assert time.monotonic() < last, "a pull whose deadline has passed takes nothing that is there"
+                await let_others_run()
+        assert data == b"there"
+
+    async def right() -> None:
+        assert await other.pull(10, soon()) == b"go"
+        await other.push(b"there", soon())
 
     return left(), right()
 
@@ -210,6 +232,7 @@ CHECKS: tuple[Check, ...] = (
     single_bytes,
     half_close,
     timed_out_pull,
+    passed_deadline,
     back_pressure,
     data_before_the_end,
     abort_is_seen,
