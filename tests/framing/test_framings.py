@@ -123,7 +123,16 @@ def test_where_reads_matter_arbitrary_bytes_still_never_raise(
         assert not isinstance(one, bytes) or len(one) <= limit
 
 
-@pytest.mark.parametrize("name", ALL)
+@given(data=BYTES, places=PLACES, limit=st.integers(1, 40))
+def test_raw_passes_on_every_byte_in_messages_within_the_limit(
+    data: bytes, places: list[int], limit: int
+) -> None:
+    told = run(framing("raw").decoder(limit), cut(data, places))
+    assert b"".join(one for one in told if isinstance(one, bytes)) == data
+    assert all(isinstance(one, bytes) and 0 < len(one) <= limit for one in told)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "raw"])
 def test_limit_taken_taken_refused(name: str) -> None:
     chosen = framing(name)
     for size, fits in ((99, True), (100, True), (101, False)):
@@ -138,11 +147,11 @@ def test_limit_taken_taken_refused(name: str) -> None:
             assert "limit of 100 bytes" in str(told)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "eof"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("eof", "raw")])
 def test_an_over_long_message_is_reported_once_in_its_place(name: str) -> None:
     chosen = framing(name)
     pieces = [chosen.encode(m) for m in (b"one", b"x" * 1000, b"two", b"y" * 1001, b"three")]
-    if chosen.read_size is None and name != "raw":
+    if chosen.read_size is None:
         pieces = [b"".join(pieces)]
     told = run(chosen.decoder(10), pieces)
     assert [one if isinstance(one, bytes) else type(one) for one in told] == [

@@ -210,10 +210,12 @@ class TestEofAndRaw:
         assert decoder.feed(b"e") == decoder.feed(b"") == []
 
     def test_raw_gives_each_read(self) -> None:
-        assert told(RawFraming(), b"a", b"b\nc\0", b"toolong", b"d", b"", limit=4) == [
-            b"a",
-            b"b\nc\0",
-            MessageTooLong,
+        assert told(RawFraming(), b"a", b"b\nc\0", b"d", b"", limit=4) == [b"a", b"b\nc\0", b"d"]
+
+    def test_raw_cuts_a_read_over_the_limit_and_drops_no_byte(self) -> None:
+        assert told(RawFraming(), b"12345678", b"123456789", b"d", b"", limit=4) == [
+            *(b"1234", b"5678"),
+            *(b"1234", b"5678", b"9"),
             b"d",
         ]
 

@@ -36,6 +36,11 @@ def test_much_comes_back(serve: Serve) -> None:
     sender.join()
 
 
+def test_bytes_without_boundaries_are_none_too_many(serve: Serve) -> None:
+    data = os.urandom(20_000)
+    assert serve("echo", max_message=1000).ask(data) == data
+
+
 def test_a_line_over_the_limit_is_left_out(serve: Serve) -> None:
     long = b"x" * 100 + b"\n"
     served = serve("echo", "line", max_message=10)

@@ -44,7 +44,10 @@ class _RawDecoder:
         if self._ended or not data:
             self._ended = True
             return []
-        return [data if len(data) <= self._limit else too_long(self._limit, len(data))]
+        if len(data) <= self._limit:
+            return [data]
+        # A larger read says nothing of what was sent at once: it is cut, and nothing is lost.
+        return [data[at : at + self._limit] for at in range(0, len(data), self._limit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,9 @@ class EofFraming:
 class RawFraming:
     """Each read is a message: no boundaries, the bytes as they come.
 
-    Over a stream, what was sent at once may come in several reads and what was sent in several in one. Right
-    for passing bytes on, for peers that have no messages, and where the transport keeps boundaries itself.
+    Over a stream, what was sent at once may come in several reads and what was sent in several in one. A read
+    larger than the limit on a message comes as several messages: no byte is dropped. Right for passing bytes
+    on, for peers that have no messages, and where the transport keeps boundaries itself.
     """
 
     name: ClassVar[str] = "raw"

@@ -147,6 +147,8 @@ def _check_limit(framing: Framing, *, one_message: bool, by_read: bool) -> None:
         for pieces in [frames] if by_read else _cuts(b"".join(frames)):
             told = _run(framing, pieces)
             assert told, "an over-long message vanishes"
+            if by_read and b"".join(one for one in told if isinstance(one, bytes)) == b"".join(pieces):
+                continue  # it has no messages, so that none is too long: what it takes for them is cut
             error = told[0]
             assert isinstance(error, MessageTooLong), f"an over-long message is {error!r}"
             assert error.limit == _LIMIT
