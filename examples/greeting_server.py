@@ -73,6 +73,7 @@ def tell_of_forks() -> None:
         after_in_parent=lambda: say("Server (parent process) closed its Client socket.", *awaiting),
         after_in_child=lambda: say(
             f"In Parent process, child's pid: {os.getpid()}.",
+            "",
             "Child process running (proof - it sees its pid as zero: pid 0).",
             "Child process closed its copy of parent proc listener socket.",
         ),
@@ -95,7 +96,8 @@ def main() -> None:
         message = await connection.receive()
         say(f"... {child} done receiving message from Client.")
         say(f"Complete message from Client read by Server{' Child process' if forks else ''}:")
-        say("   " + printable(message.decode(errors="replace")))
+        text = message.decode(errors="replace")
+        say("   " + printable(text.rstrip("\r\n")), *([""] * text.endswith("\n")))
         say(f"{child.capitalize()} sending message to Client ...")
         await connection.send(b"Hello Client, this is Server. I rec'd this message:\n   " + message)
         say(f"... {child} done sending message to Client.", *(["Forked child process exiting."] * forks))

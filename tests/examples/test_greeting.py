@@ -45,6 +45,7 @@ def child_console(host: str, message: str, reads: str = "") -> str:
     """What a child tells; its number is replaced by PID."""
     return (
         "In Parent process, child's pid: PID.\n"
+        "\n"
         "Child process running (proof - it sees its pid as zero: pid 0).\n"
         "Child process closed its copy of parent proc listener socket.\n"
         f"Server got connection from host {host}\n"
@@ -139,7 +140,8 @@ def test_telnet_gets_the_documents_lines(start: Start, port: str, require_progra
     telnet.until("Hello Client, this is Server. I rec'd this message:\r\n")
     telnet.until("   Hi Server!  I'm telnetting to you this time!\r\n")
     assert "Connection closed by foreign host." in telnet.rest()
-    server.until("   Hi Server!  I'm telnetting to you this time!")
+    # What telnet sends ends with CRLF: an empty line, as there.
+    server.until("   Hi Server!  I'm telnetting to you this time!\n\nChild sending message to Client ...\n")
 
 
 def test_telnet_under_the_wrong_rule(start: Start, port: str, require_program: RequireProgram) -> None:
@@ -150,6 +152,7 @@ def test_telnet_under_the_wrong_rule(start: Start, port: str, require_program: R
     telnet.type("Hi Server!  I'm telnetting to you this time!\n")
     telnet.until("   Hi Server!  I'm telnetting to you this time!")
     server.until(SHORT)
+    server.until("   Hi Server!  I'm telnetting to you this time!\n\nChild sending message to Client ...\n")
 
 
 @pytest.mark.parametrize("model", ["iterative", "thread", "select", "epoll", "asyncio", "prefork"])

@@ -61,6 +61,16 @@ def test_any_model_goes_on(start: Start, port: str, model: str) -> None:
     assert interrupt(server) == ""
 
 
+def test_one_message_at_one_address_and_the_server_goes_on(start: Start, port: str) -> None:
+    server = start("message_server.py", f"tcp4://127.0.0.1:{port}", "--model", "iterative")
+    dial(port).close()
+    for text in ("one", "two"):
+        client = finish("message_client.py", "127.0.0.1", port, text=f"{text}\n")
+        assert (client.returncode, client.stdout, client.stderr) == (0, f"{PROMPT}I got your message\n", "")
+        assert server.until("\n") == f"Here is the message: {text}\n"
+    assert interrupt(server) == ""
+
+
 def test_forked_children_are_reaped(start: Start, port: str) -> None:
     server = start("message_server.py", port, "--model", "fork")
     for _ in range(100):
