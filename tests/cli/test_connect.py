@@ -82,7 +82,7 @@ def test_send_without_an_answer_fails(hailer: Run, serve: Serve) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("framing", ["null", "length", "netstring", "delimiter:END"])
+@pytest.mark.parametrize("framing", ["crlf", "null", "length", "netstring", "delimiter:END"])
 def test_framings(hailer: Run, serve: Serve, framing: str) -> None:
     done = hailer("connect", f"localhost:{serve(echo)}", "--framing", framing, data=b"one\ntwo\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwo\n", b"")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hailer.errors import FramingError, MessageError, MessageTooLong, TruncatedMessage, UsageError
 from hailer.framing import (
     DEFAULT_MAX_MESSAGE,
+    CrlfFraming,
     DelimiterFraming,
     EofFraming,
     Framing,
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
 
     from hailer.framing import Decoder
 
-STREAM = ["line", "null", "delimiter:DONE", "delimiter:aab", "delimiter:\\r\\n", "length", "netstring"]
+STREAM = [
+    "line",
+    "crlf",
+    "null",
+    "delimiter:DONE",
+    "delimiter:aab",
+    "delimiter:\\r\\n",
+    "length",
+    "netstring",
+]
 ALL = [*STREAM, "eof", "raw", "short-read"]
 
 Told = list[bytes | FramingError]
@@ -240,7 +250,7 @@ def test_memory_stays_within_the_limit_while_skipping(name: str) -> None:
     assert peak_bytes(flood) < 2 * limit + 4 * len(chunk) + 20_000
 
 
-@pytest.mark.parametrize("name", ["line", "null", "delimiter:DONE"])
+@pytest.mark.parametrize("name", ["line", "crlf", "null", "delimiter:DONE"])
 def test_a_batch_is_split_without_python_for_each_byte(name: str) -> None:
     calls = 0
 
@@ -262,6 +272,7 @@ def test_a_batch_is_split_without_python_for_each_byte(name: str) -> None:
 def test_names_make_the_framings() -> None:
     made: dict[str, Framing] = {
         "line": LineFraming(),
+        "crlf": CrlfFraming(),
         "null": NullFraming(),
         "length": LengthFraming(),
         "netstring": NetstringFraming(),
@@ -300,7 +311,9 @@ def test_only_short_read_asks_for_a_read_size() -> None:
 def test_an_unknown_name_gets_the_list(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         framing(text)
-    assert "line, null, length, netstring, eof, raw, delimiter:TEXT, short-read[:SIZE]" in str(caught.value)
+    assert "line, crlf, null, length, netstring, eof, raw, delimiter:TEXT, short-read[:SIZE]" in str(
+        caught.value
+    )
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 250
 
@@ -350,7 +363,7 @@ def test_a_framing_without_a_way_of_its_own_for_batches_has_one() -> None:
     assert encoder_of_many(Shouted())([b"a", b"b"]) == b"A\nB\n"
 
 
-@pytest.mark.parametrize("name", ["line", "null", "delimiter:DONE"])
+@pytest.mark.parametrize("name", ["line", "crlf", "null", "delimiter:DONE"])
 @given(sizes=st.lists(st.sampled_from([0, 1, 511, 512, 513, 2000]), max_size=8), places=PLACES)
 def test_large_and_small_messages_in_one_read(name: str, sizes: list[int], places: list[int]) -> None:
     messages = [b"x" * size for size in sizes]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hailer.errors import BadFrame, FramingError, MessageError, MessageTooLong, TruncatedMessage, UsageError
 from hailer.framing import (
+    CrlfFraming,
     DelimiterFraming,
     EofFraming,
     Framing,
@@ -48,6 +49,25 @@ class TestLine:
         for bad in (b"a\nb", b"\n", b"a\r", b"a\r\n"):
             with pytest.raises(MessageError):
                 LineFraming().encode(bad)
+
+
+class TestCrlf:
+    def test_crlf_is_sent_and_both_are_understood(self) -> None:
+        assert CrlfFraming().encode(b"one") == b"one\r\n"
+        assert CrlfFraming().encode_many([b"one", b"", b"a\r"]) == b"one\r\n\r\na\r\r\n"
+        assert told(CrlfFraming(), b"one\r\ntwo\n\r", b"\nc\rd\r", b"\r\n") == [
+            b"one",
+            b"two",
+            b"",
+            b"c\rd\r",
+        ]
+
+    def test_it_refuses_a_newline(self) -> None:
+        for bad in (b"a\nb", b"\n", b"a\r\n"):
+            with pytest.raises(MessageError):
+                CrlfFraming().encode(bad)
+            with pytest.raises(MessageError):
+                CrlfFraming().encode_many([b"a", bad])
 
 
 class TestNull:

@@ -53,7 +53,6 @@ def test_the_table_loads_no_event_loop() -> None:
 def test_the_page_says_the_same() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/services.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:7] for line in page.splitlines() if line.startswith("| `")]
-    framings = {"crlf": "CRLF lines"}
     assert [[cell.strip(" `") for cell in row] for row in rows] == [
         [
             s.name,
@@ -61,7 +60,7 @@ def test_the_page_says_the_same() -> None:
             str(s.port),
             "yes",
             "yes" if s.datagram else "no",
-            framings.get(s.framing.name, s.framing.name),
+            s.framing.name,
         ]
         for s in SERVICES.values()
     ]

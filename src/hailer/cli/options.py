@@ -164,7 +164,7 @@ def message_options(function: _Function) -> _Function:
     )(function)  # fmt: skip
     return option(
         "--framing", type=FRAMING, metavar="FRAMING",
-        help="How messages end in a stream: line, null, length, netstring, delimiter:TEXT, eof, raw,"
+        help="How messages end in a stream: line, crlf, null, length, netstring, delimiter:TEXT, eof, raw,"
         " short-read.  [default: line]",
     )(function)  # fmt: skip
 

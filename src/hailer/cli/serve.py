@@ -60,7 +60,7 @@ hailer serve echo tls://localhost:7443 --cert localhost.pem --key localhost.key
     "--framing",
     type=FRAMING,
     metavar="FRAMING",
-    help="How messages end in a stream: line, null, length, netstring, delimiter:TEXT, eof, raw,"
+    help="How messages end in a stream: line, crlf, null, length, netstring, delimiter:TEXT, eof, raw,"
     " short-read.  [default: line, or the service's own]",
 )
 @option(

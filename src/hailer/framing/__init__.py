@@ -5,6 +5,7 @@ are complete; `encode` gives the bytes to send. The cost is linear in the bytes 
 a decoder keeps at most one message and one read.
 
     line             LF ends a message, CRLF too; LF is sent
+    crlf             the same, but CRLF is sent, as SMTP, HTTP and telnet have it
     null             a NUL ends it, as in a C string
     delimiter:TEXT   these bytes end it (escapes: \n \r \t \0 \\ \xNN)
     length           a 4-byte length stands before it, the most significant byte first
@@ -21,12 +22,14 @@ from __future__ import annotations
 from hailer.errors import UsageError
 from hailer.framing.base import DEFAULT_MAX_MESSAGE, Decoder, Framing
 from hailer.framing.counted import LengthFraming, NetstringFraming
+from hailer.framing.crlf import CrlfFraming
 from hailer.framing.delimited import DelimiterFraming, LineFraming, NullFraming, ShortReadFraming
 from hailer.framing.whole import EofFraming, RawFraming
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
     "FRAMING_NAMES",
+    "CrlfFraming",
     "Decoder",
     "DelimiterFraming",
     "EofFraming",
@@ -45,6 +48,7 @@ _PLAIN: dict[str, Framing] = {
     each.name: each
     for each in (
         LineFraming(),
+        CrlfFraming(),
         NullFraming(),
         LengthFraming(),
         NetstringFraming(),

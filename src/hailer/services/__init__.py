@@ -18,9 +18,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hailer.errors import UsageError
-from hailer.framing import NullFraming, RawFraming
+from hailer.framing import CrlfFraming, NullFraming, RawFraming
 from hailer.services import chargen, clocks, discard, echo, greetings, qotd
-from hailer.services.crlf import CrlfFraming
 from hailer.services.finger import finger
 from hailer.services.plans import FingerDirectory
 

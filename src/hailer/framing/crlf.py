@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hailer.errors import MessageError
-from hailer.framing import DEFAULT_MAX_MESSAGE, LineFraming
+from hailer.framing.base import DEFAULT_MAX_MESSAGE
+from hailer.framing.delimited import LineFraming
 
 if TYPE_CHECKING:
-    from hailer.framing import Decoder
+    from collections.abc import Sequence
+
+    from hailer.framing.base import Decoder
 
 __all__ = ["CrlfFraming"]
 
@@ -18,14 +21,15 @@ __all__ = ["CrlfFraming"]
 class CrlfFraming:
     """Each message is a line: CRLF or LF ends it, and CRLF is sent.
 
-    The RFCs of the small services end their lines with CRLF; people type LF at them all the same.
+    What SMTP (RFC 5321 section 2.3.8), HTTP/1.1 (RFC 9112 section 2.2), FTP, telnet and the small services
+    end their lines with. People and simple clients type LF at them all the same.
     """
 
     name: ClassVar[str] = "crlf"
     read_size: ClassVar[int | None] = None
 
     def decoder(self, max_message: int = DEFAULT_MAX_MESSAGE) -> Decoder:
-        """See `Framing.decoder`."""
+        """See `Framing.decoder`: that of `LineFraming`."""
         return LineFraming().decoder(max_message)
 
     def encode(self, message: bytes) -> bytes:
@@ -33,3 +37,11 @@ class CrlfFraming:
         if b"\n" in message:
             raise MessageError("a line cannot hold a newline; send several lines, or take the framing length")
         return message + b"\r\n"
+
+    def encode_many(self, messages: Sequence[bytes]) -> bytes:
+        """See `Framing`: the lines are joined and then looked at once."""
+        joined = b"\r\n".join([*messages, b""])
+        if joined.count(b"\n") != len(messages):
+            for message in messages:
+                self.encode(message)
+        return joined
