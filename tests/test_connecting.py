@@ -86,11 +86,17 @@ def test_what_cannot_be_is_said_before_anything_is_opened() -> None:
         hailer.connect("localhost:7", tls=hailer.client_context())
 
 
+async def connected(endpoint: str) -> hailer.Connection:
+    return await hailer.connect(endpoint)
+
+
 def test_nobody_listens_and_nobody_is_called_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     with pytest.raises(DialError, match="nobody listens"):
         hailer.connect(f"127.0.0.1:{port}").open()
+    with pytest.raises(DialError, match="nobody listens"):
+        asyncio.run(connected(f"127.0.0.1:{port}"))
     with pytest.raises(ResolveError):
         hailer.connect("no-such-host.invalid:7").open()
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import hailer
 from hailer.errors import ListenError, UsageError
-from hailer.runtime import aio
 from hailer.server import MODELS, Server
 from hailer.services.echo import echo
 
@@ -88,7 +88,7 @@ def test_serving_in_a_loop_that_runs_already() -> None:
         server = Server("127.0.0.1:0", echo, drain=0)
         [endpoint] = server.bind()
         serving = asyncio.create_task(server.serve_async())
-        async with await aio.connect(endpoint) as connection:
+        async with hailer.connect(endpoint) as connection:
             await connection.send(b"hello")
             assert await connection.receive() == b"hello"
             serving.cancel()

@@ -17,18 +17,15 @@ from hypothesis import strategies as st
 
 import hailer
 from hailer.connection import Connection
-from hailer.endpoint import Endpoint
 from hailer.errors import (
     ConnectionClosed,
     ConnectionLost,
-    DialError,
     EndOfStream,
-    EndpointError,
     ForeignAwaitError,
     TimedOut,
     UsageError,
 )
-from hailer.runtime import aio, blocking
+from hailer.runtime import aio
 from hailer.runtime.aio import READ_HIGH, WRITE_HIGH, AioTransport
 from hailer.runtime.blocking import BlockingConnection, BlockingTransport, run_to_end
 from hailer.runtime.buffer import ByteQueue
@@ -40,6 +37,8 @@ from hailer.testing.transport import check_blocking_transport, check_transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from hailer.endpoint import Endpoint
 
 LOOPS = ("uvloop", "stock")
 
@@ -224,7 +223,7 @@ def serving() -> Iterator[Endpoint]:
 
 def test_the_asynchronous_client() -> None:
     async def main(endpoint: Endpoint) -> None:
-        async with await hailer.connect(str(endpoint)) as connection:
+        async with hailer.connect(str(endpoint)) as connection:
             assert str(connection.peer) == str(endpoint)
             await connection.send_many([b"a", b"b"])
             await connection.finish()
@@ -237,7 +236,7 @@ def test_the_asynchronous_client() -> None:
 
 
 def test_the_blocking_client() -> None:
-    with serving() as endpoint, blocking.connect(endpoint) as connection:
+    with serving() as endpoint, hailer.connect(endpoint) as connection:
         assert str(connection.peer) == str(endpoint)
         assert str(connection.peer) in repr(connection)
         assert connection.local.port != connection.peer.port
@@ -253,7 +252,7 @@ def test_the_blocking_client() -> None:
 
 
 def test_a_blocking_receive_is_woken_by_an_abort_in_another_thread() -> None:
-    with serving() as endpoint, blocking.connect(endpoint) as connection:
+    with serving() as endpoint, hailer.connect(endpoint) as connection:
         timer = threading.Timer(0.05, connection.abort)
         timer.start()
         with pytest.raises(ConnectionClosed):
@@ -270,27 +269,6 @@ def test_the_blocking_twin_has_the_same_methods() -> None:
         }
 
     assert methods(BlockingConnection) == methods(Connection)
-    assert list(inspect.signature(blocking.connect).parameters) == list(
-        inspect.signature(aio.connect).parameters
-    )
-
-
-def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        endpoint = Endpoint("tcp", "127.0.0.1", gone.getsockname()[1])
-    with pytest.raises(DialError):
-        blocking.connect(endpoint)
-    with pytest.raises(DialError):
-        asyncio.run(aio.connect(endpoint))
-
-
-def test_a_wrong_text_fails_before_anything_is_opened() -> None:
-    with pytest.raises(EndpointError):
-        blocking.connect("nonsense")
-    with pytest.raises(UsageError, match="framing"):
-        asyncio.run(aio.connect("localhost:1", framing="nonsense"))
-    with pytest.raises(UsageError, match="framing"):
-        blocking.connect("localhost:1", framing="nonsense")
 
 
 def test_foreign_awaits_in_a_blocking_program() -> None:

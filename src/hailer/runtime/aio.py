@@ -1,4 +1,4 @@
-"""Transports of asyncio's event loops, uvloop or stock, and `connect` for asyncio programs."""
+"""Transports of asyncio's event loops, uvloop or stock."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Literal, cast
 
-from hailer.connection import Connection
-from hailer.endpoint import Endpoint
 from hailer.errors import ConnectionLost, HailerError, TimedOut, UsageError
-from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
-from hailer.net.dial import dial_async
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
 from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
@@ -19,10 +15,10 @@ from hailer.runtime.wake import Gate, Wake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hailer.framing import Framing
+    from hailer.endpoint import Endpoint
     from hailer.net.address import RawAddress
 
-__all__ = ["AioTransport", "Loop", "connect", "loop_factory", "open_transport"]
+__all__ = ["AioTransport", "Loop", "loop_factory"]
 
 Loop = Literal["auto", "uvloop", "stock"]
 """Which event loop: uvloop where it can be imported and stock elsewhere, or one of the two."""
@@ -298,54 +294,3 @@ class AioTransport(asyncio.Protocol):
             discard(self._socket)
         except OSError:
             pass  # the peer has gone: there is nothing to take leave of
-
-
-async def open_transport(
-    endpoint: Endpoint | str,
-    *,
-    timeout: float | None = 10.0,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    advice: str = "",
-) -> AioTransport:
-    """Dial and give the bytes, for programs with a grammar of their own.
-
-    Args and errors are those of `connect`; `advice` is what a person is to do when nobody listens there.
-    """
-    if isinstance(endpoint, str):
-        endpoint = Endpoint.parse(endpoint)
-    sock = await dial_async(
-        endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay, advice=advice
-    )
-    return await AioTransport.adopt(sock, endpoint.scheme)
-
-
-async def connect(
-    endpoint: Endpoint | str,
-    *,
-    framing: Framing | str = "line",
-    timeout: float | None = 10.0,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    max_message: int = DEFAULT_MAX_MESSAGE,
-) -> Connection:
-    """Connect to a stream endpoint, in an asyncio program.
-
-    Args:
-        endpoint: what to dial, or its text.
-        framing: how messages are marked off, or its name.
-        timeout: seconds for connecting, all addresses together; None is no limit. Receiving and sending
-            have time-outs of their own.
-        retries: how many more times to try.
-        retry_delay: seconds before the first of these.
-        max_message: the most bytes of a message that the peer may send.
-
-    Raises:
-        EndpointError: the text is no endpoint.
-        ResolveError: the name does not resolve.
-        DialError: no address could be reached.
-        TimedOut: it took too long.
-    """
-    chosen = as_framing(framing)
-    transport = await open_transport(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
-    return Connection(transport, chosen, max_message=max_message)

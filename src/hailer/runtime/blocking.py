@@ -14,11 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from hailer.connection import Connection
-from hailer.endpoint import Endpoint
 from hailer.errors import ConnectionLost, EndOfStream, ForeignAwaitError, HailerError, TimedOut
-from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
-from hailer.net.dial import dial
 from hailer.net.oserrors import Doing, map_os_error
 from hailer.runtime.sockets import (
     RECEIVE_SIZE,
@@ -27,25 +23,22 @@ from hailer.runtime.sockets import (
     closed_error,
     discard,
     finished_error,
-    prepare,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
     from types import TracebackType
 
-    from hailer.connection import Handler
-    from hailer.framing import Framing
+    from hailer.connection import Connection, Handler
+    from hailer.endpoint import Endpoint
     from hailer.net.address import RawAddress
 
 __all__ = [
     "BlockingConnection",
     "BlockingTransport",
-    "connect",
     "explained",
     "foreign_await",
     "foreign_error",
-    "open_transport",
     "run_to_end",
 ]
 
@@ -304,60 +297,6 @@ class BlockingTransport(Names):
         if self._closed or self._aborted:
             return closed_error()
         return map_os_error(error, doing, self.peer.address_text)
-
-
-def open_transport(
-    endpoint: Endpoint | str,
-    *,
-    timeout: float | None = 10.0,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    advice: str = "",
-) -> BlockingTransport:
-    """Dial and give the bytes, for programs with a grammar of their own.
-
-    Args and errors are those of `connect`; `advice` is what a person is to do when nobody listens there.
-    """
-    if isinstance(endpoint, str):
-        endpoint = Endpoint.parse(endpoint)
-    sock = dial(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay, advice=advice)
-    try:
-        prepare(sock)
-        return BlockingTransport(sock, endpoint.scheme)
-    except OSError as error:
-        sock.close()
-        raise map_os_error(error, "dial", endpoint.address_text) from error
-
-
-def connect(
-    endpoint: Endpoint | str,
-    *,
-    framing: Framing | str = "line",
-    timeout: float | None = 10.0,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    max_message: int = DEFAULT_MAX_MESSAGE,
-) -> BlockingConnection:
-    """Connect to a stream endpoint, without an event loop.
-
-    Args:
-        endpoint: what to dial, or its text.
-        framing: how messages are marked off, or its name.
-        timeout: seconds for connecting, all addresses together; None is no limit. Receiving and sending
-            have time-outs of their own.
-        retries: how many more times to try.
-        retry_delay: seconds before the first of these.
-        max_message: the most bytes of a message that the peer may send.
-
-    Raises:
-        EndpointError: the text is no endpoint.
-        ResolveError: the name does not resolve.
-        DialError: no address could be reached.
-        TimedOut: it took too long.
-    """
-    chosen = as_framing(framing)
-    transport = open_transport(endpoint, timeout=timeout, retries=retries, retry_delay=retry_delay)
-    return BlockingConnection(Connection(transport, chosen, max_message=max_message))
 
 
 class BlockingConnection:

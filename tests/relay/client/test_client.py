@@ -14,6 +14,7 @@ from hailer.errors import (
     ConnectionClosed,
     ConnectionLost,
     DialError,
+    EndpointError,
     FramingError,
     MessageError,
     Refused,
@@ -163,6 +164,8 @@ async def test_wrong_arguments_send_nothing(clients: Clients, tcp_relay: RelaySe
             clients.make("bob", where, queue_limit=0)
         with pytest.raises(UsageError, match="plain function"):
             clients.make("bob", where, on_gap=asyncio.sleep)
+        with pytest.raises(EndpointError, match="no relay can be reached at tls"):
+            clients.make("bob", Endpoint.parse("tls://localhost:16273"))
 
 
 async def test_receive_with_a_timeout(clients: Clients, relay: RelayServer) -> None:

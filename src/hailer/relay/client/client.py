@@ -10,7 +10,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from hailer.endpoint import Endpoint
-from hailer.errors import ConnectionClosed, HailerError, Refused, RelayClosed, TimedOut, UsageError
+from hailer.errors import (
+    ConnectionClosed,
+    EndpointError,
+    HailerError,
+    Refused,
+    RelayClosed,
+    TimedOut,
+    UsageError,
+)
 from hailer.relay.client import commands
 from hailer.relay.client.answers import Answerer
 from hailer.relay.client.events import Asked, Event, Gap, Joined, Left, Message, Offline, Online
@@ -32,6 +40,8 @@ __all__ = ["DEFAULT_RELAY", "RelayClient"]
 log = logging.getLogger("hailer.relay.client")
 
 DEFAULT_RELAY = "tcp://localhost:16273"
+
+_STREAMS = ("tcp", "tcp4", "tcp6", "unix", "fd", "stdio")
 
 _PARTING = 2.0
 """Seconds that `close` waits for the relay's BYE."""
@@ -82,7 +92,7 @@ class RelayClient:
         max_payload: the most bytes of a message, in either direction; not more than the relay takes.
 
     Raises:
-        EndpointError: the relay's text is no endpoint.
+        EndpointError: the relay's text is no endpoint, or of a kind at which no relay listens.
         UsageError: an argument makes no sense.
     """
 
@@ -112,6 +122,9 @@ class RelayClient:
                 )
         if queue_limit < 1 or max_payload < 1:
             raise UsageError("queue_limit and max_payload allow nothing: give 1 or more")
+        endpoint = Endpoint.parse(relay) if isinstance(relay, str) else relay
+        if endpoint.scheme not in _STREAMS:
+            raise EndpointError(f"no relay can be reached at {endpoint}: give tcp://HOST:PORT or unix:PATH")
         self._timeout = timeout
         self._on_gap = on_gap
         self._on_presence = on_presence
@@ -120,7 +133,7 @@ class RelayClient:
         self._answerer = Answerer(on_ask, max_payload)
         self._inbox = Inbox(queue_limit)
         self._keeper = Keeper(
-            Endpoint.parse(relay) if isinstance(relay, str) else relay,
+            endpoint,
             name,
             token,
             timeout=timeout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hailer.errors import (
     BadFrame,
@@ -19,7 +19,7 @@ from hailer.errors import (
 )
 from hailer.net import backoff
 from hailer.relay.client import commands
-from hailer.runtime.aio import open_transport
+from hailer.runtime.dialled import dial_aio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -136,8 +136,8 @@ class Keeper:
         """Connect, log in, and be where the client was before."""
         late = f"the relay at {self.relay} did not let {self.name} in in time: look whether it runs"
         async with within(self._timeout, late):
-            transport = await open_transport(self.relay, timeout=None, advice="start one with hailer relay")
-            link = self._make_link(transport)
+            transport = await dial_aio(self.relay, timeout=None, advice="start one with hailer relay")
+            link = self._make_link(cast("Transport", transport))
             try:
                 welcome = await link.login(commands.hello(self.name, self._token, self._session))
                 self.name, self._session = welcome.name, welcome.session or None
