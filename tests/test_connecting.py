@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 import hailer
 from hailer.errors import (
@@ -20,10 +21,15 @@ from hailer.errors import (
     TimedOut,
     UsageError,
 )
+from hailer.matrix import MODELS
 from hailer.services.echo import echo
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from hailer.matrix import ModelName
 
 
 @pytest.fixture
@@ -173,6 +179,68 @@ def test_a_handler_that_connects_itself(server: hailer.Server, model: str) -> No
     ):
         client.send(b"hello")
         assert client.receive() == b"from behind: hello"
+
+
+async def tell_who(connection: hailer.Connection) -> None:
+    async for _ in connection:
+        certificate = connection.peer_certificate
+        await connection.send(repr(certificate and certificate["subject"]).encode())
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def contexts(
+    folder: Path, authority: trustme.CA, *, shown: bool, asked: bool
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS for a server, which may ask for certificates, and for a client, which may show one."""
+    ca, server, client = folder / "ca.pem", folder / "server.pem", folder / "client.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    for path, cert in (
+        (server, authority.issue_cert("127.0.0.1")),
+        (client, authority.issue_cert("ann@example.org", common_name="ann")),
+    ):
+        path.touch(0o600)
+        cert.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return (
+        hailer.server_context(server, client_ca=ca if asked else None),
+        hailer.client_context(ca=ca, cert=client if shown else None),
+    )
+
+
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_handler_sees_who_connected(
+    scheme: str, model: ModelName, tmp_path: Path, authority: trustme.CA
+) -> None:
+    serving, connecting = contexts(tmp_path, authority, shown=True, asked=True)
+    with (
+        hailer.Server(f"{scheme}://127.0.0.1:0", tell_who, model, tls=serving, workers=2) as server,
+        hailer.connect(server.endpoints[0], tls=connecting, receive_timeout=15) as client,
+    ):
+        client.send(b"who am I?")
+        assert b"(('commonName', 'ann'),)" in client.receive()
+        assert client.peer_certificate is not None
+        assert ("IP Address", "127.0.0.1") in client.peer_certificate["subjectAltName"]
+
+
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_nobody_is_told_who_was_not_proved(scheme: str, tmp_path: Path, authority: trustme.CA) -> None:
+    serving, connecting = contexts(tmp_path, authority, shown=True, asked=False)
+    with (
+        hailer.Server(f"{scheme}://127.0.0.1:0", tell_who, tls=serving) as server,
+        hailer.connect(server.endpoints[0], tls=connecting, receive_timeout=15) as client,
+    ):
+        client.send(b"who am I?")
+        assert client.receive() == b"None"
+
+
+def test_without_tls_there_is_no_certificate(server: hailer.Server) -> None:
+    for endpoint in server.endpoints:
+        with hailer.connect(endpoint) as client:
+            assert client.peer_certificate is None
 
 
 def test_a_handler_that_cannot_connect(caplog: pytest.LogCaptureFixture) -> None:

@@ -120,6 +120,16 @@ class Connection:
         """The endpoint of the other side."""
         return self._ends.peer
 
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The certificate by which the other side proved who it is, as `ssl.SSLSocket.getpeercert` gives it.
+
+        None without TLS, when it showed none, and when this side does not verify certificates: then nothing
+        that stands in one could be relied on.
+        """
+        # Only of transports that are encrypted, or lie over one that is.
+        return cast("dict[str, Any] | None", getattr(self._ends, "peer_certificate", None))
+
     async def receive(self, timeout: float | None = None) -> bytes:
         """Wait for the next message.
 

@@ -268,7 +268,11 @@ def test_the_blocking_twin_has_the_same_methods() -> None:
             if not name.startswith("_") and callable(member)
         }
 
+    def properties(kind: type) -> set[str]:
+        return {name for name, member in vars(kind).items() if isinstance(member, property)}
+
     assert methods(BlockingConnection) == methods(Connection)
+    assert properties(BlockingConnection) == properties(Connection)
 
 
 def test_foreign_awaits_in_a_blocking_program() -> None:

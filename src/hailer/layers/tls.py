@@ -174,11 +174,7 @@ class TlsTransport:
 
     @property
     def peer_certificate(self) -> dict[str, object] | None:
-        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it.
-
-        None when it showed none, or when the context does not verify certificates: then nothing in it could
-        be relied on.
-        """
+        """See `hailer.Connection.peer_certificate`."""
         return dict(self._ssl.getpeercert() or ()) or None
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:

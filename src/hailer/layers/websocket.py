@@ -26,7 +26,7 @@ import time
 from codecs import getincrementaldecoder
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, CloseCode, Frame, Opcode
@@ -153,6 +153,11 @@ class WebSocketTransport:
     def peer(self) -> Endpoint:
         """The endpoint of the other side."""
         return self._inner.peer
+
+    @property
+    def peer_certificate(self) -> dict[str, object] | None:
+        """See `hailer.Connection.peer_certificate`."""
+        return cast("dict[str, object] | None", getattr(self._inner, "peer_certificate", None))
 
     async def pull_records(self, limit: int, deadline: float | None = None) -> list[bytes | FramingError]:
         """See `RecordTransport.pull_records`; a fatal error is given once, and the end after it."""

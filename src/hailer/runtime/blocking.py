@@ -321,6 +321,11 @@ class BlockingConnection:
         """The endpoint of the other side."""
         return self._connection.peer
 
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The certificate by which the other side proved who it is; None without one."""
+        return self._connection.peer_certificate
+
     def receive(self, timeout: float | None = None) -> bytes:
         """Wait for the next message, `timeout` seconds for the whole of it."""
         return run_to_end(self._connection.receive(timeout))
