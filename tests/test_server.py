@@ -115,6 +115,14 @@ def test_the_limit_stays_below_that_of_the_descriptors(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_a_conversation_in_datagrams_counts_for_its_two_descriptors(model: Any) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = Server("udp://127.0.0.1:0", echo, model, max_connections=soft)._policy.max_connections
+    each = 1 if model in ("iterative", "prefork") else 2
+    assert soft - 100 < most * each < soft
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_the_end_of_listening_by_another_error_is_told(model: Any) -> None:
     server = Server("127.0.0.1:0", echo, model)
     server.bind()

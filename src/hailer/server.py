@@ -118,7 +118,7 @@ class Server:
             handler=as_handler(handler, blocking=MODELS[model].blocking, model=model),
             framing=as_framing(framing if framing is not None else "line"),
             max_message=max_message,
-            max_connections=_within_descriptors(max_connections),
+            max_connections=_within_descriptors(max_connections, _descriptors_each(self._endpoints, model)),
             workers=workers,
             idle_timeout=idle_timeout,
             message_timeout=message_timeout,
@@ -347,14 +347,22 @@ def _check_cells(
         )
 
 
-def _within_descriptors(wanted: int) -> int:
+def _descriptors_each(endpoints: Sequence[Endpoint], model: ModelName) -> int:
+    """How many descriptors one connection takes here, at most."""
+    # A conversation in datagrams has both ends of a pair open, or one end and the pipe of a child; but where
+    # each datagram is a conversation of its own, the one end is closed at once.
+    pairs = any(endpoint.is_datagram for endpoint in endpoints) and model not in ("iterative", "prefork")
+    return 2 if pairs else 1
+
+
+def _within_descriptors(wanted: int, each: int) -> int:
     """Stay below the limit on open files: at the limit itself nothing in the program works any more."""
     import resource  # noqa: PLC0415 (only POSIX has it)
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or wanted <= soft - _SPARE_DESCRIPTORS:
+    fewer = max(1, (soft - _SPARE_DESCRIPTORS) // each)
+    if soft == resource.RLIM_INFINITY or wanted <= fewer:
         return wanted
-    fewer = max(1, soft - _SPARE_DESCRIPTORS)
     log.warning(
         "at most %d connections instead of %d: the limit on open files is %d (ulimit -n)",
         fewer,

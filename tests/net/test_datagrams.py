@@ -362,6 +362,74 @@ def test_while_paused_only_those_who_are_there_are_served(
     assert accept(listener, stack).socket.recv(10) == b"\0taken"
 
 
+def test_new_peers_that_wait_to_be_accepted_delay_nobody(
+    opened: Open, client: Client, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datagrams, "_SLOW", 0.0)  # whoever accepts is slow
+    listener = opened()
+    before = descriptors()
+    old = client(listener)
+    old.send(b"first")
+    accepted = accept(listener, stack)
+    crowd = [client(listener) for _ in range(100)]
+    for number, sock in enumerate(crowd):
+        sock.send(b"%d" % number)
+    old.send(b"second")
+    crowd[0].send(b"0 again")
+    first = listener.accept()
+    assert [accepted.socket.recv(10) for _ in range(2)] == [b"\0first", b"\0second"]
+    assert listener.drops.refused == 100 - datagrams._AHEAD
+    assert [first.socket.recv(10) for _ in range(2)] == [b"\x000", b"\x000 again"]
+    first.close()
+    # The others are there though nothing more comes from the network, and each is accepted once.
+    for number in range(1, datagrams._AHEAD - 10):
+        with accept(listener, stack).socket as sock:
+            assert sock.recv(10) == b"\0%d" % number
+    assert select.select([listener], [], [], 0)[0]
+    listener.paused = True
+    forward(listener)
+    assert listener.drops.refused == 100 - datagrams._AHEAD + 10
+    accepted.close()
+    forward(listener)
+    for sock in (*crowd, old):
+        sock.close()
+    assert descriptors() == before
+
+
+def test_a_burst_of_new_peers_loses_nobody(opened: Open, client: Client, stack: ExitStack) -> None:
+    listener = opened()
+    crowd = [client(listener) for _ in range(200)]
+    for sock in crowd:
+        sock.send(b"x")
+    names = {accept(listener, stack).address for _ in crowd}
+    assert names == {sock.getsockname() for sock in crowd}
+    assert not select.select([listener], [], [], 0)[0]
+
+
+def test_those_begun_and_not_accepted_go_with_the_listener(opened: Open, client: Client) -> None:
+    before = descriptors()
+    listener = opened()
+    crowd = [client(listener) for _ in range(5)]
+    for sock in crowd:
+        sock.send(b"x")
+    assert select.select([listener], [], [], 5)[0]
+    listener.accept().close()
+    listener.close()
+    for sock in crowd:
+        sock.close()
+    assert descriptors() == before
+
+
+def test_fewer_peers_are_kept_than_connections_are_served(opened: Open) -> None:
+    listener = opened(most=100)
+    listener.expect(1000)
+    assert listener._most == 100
+    listener.expect(10)
+    assert listener._most == 9
+    listener.expect(1)
+    assert listener._most == 1
+
+
 def test_single_datagrams(opened: Open, client: Client, stack: ExitStack) -> None:
     listener = opened()
     listener.single = True

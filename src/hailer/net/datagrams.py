@@ -25,7 +25,7 @@ import selectors
 import socket
 import struct
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -51,7 +51,9 @@ AMPLIFICATION = 1.0
 BARRED_PORTS = frozenset({0, 7, 13, 17, 19, 37, 53, 123})
 """Ports that are never answered: services there answer whatever comes, or are favourites of reflection."""
 
-_BATCH = 64  # datagrams forwarded before others get their turn
+_BATCH = 256  # datagrams forwarded before others get their turn
+_AHEAD = 64  # conversations begun before they are accepted
+_SLOW = 0.1  # seconds that one of them waits, after which only those that were accepted are served
 _UDP_ROOM = 65536  # the longest datagram has 65,527 bytes
 _UNIX_ROOM = 256 * 1024  # senders have at most 208 KiB unless they ask for more (Linux)
 _UDP_PAIR = 128 * 1024
@@ -117,10 +119,12 @@ class DatagramListener(Listener):
         self._view = memoryview(self._buffer)
         self._room = (self._view[1:],)
         self._table: OrderedDict[_Key, _Conversation] = OrderedDict()
+        self._ahead: deque[tuple[float, Accepted]] = deque()  # begun when, not accepted yet
         self._closed = False
         # It tells of the bound socket and of pairs whose other end was closed, by one descriptor.
         self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
+        self._events = selectors.EVENT_READ
+        self._selector.register(sock, self._events)
 
     @property
     def forwards(self) -> bool:
@@ -133,8 +137,15 @@ class DatagramListener(Listener):
             return self.socket.fileno()
         return self._selector.fileno()  # epoll and kqueue have one
 
+    def expect(self, connections: int) -> None:
+        # Fewer, so that a new peer takes the place of one that is silent before no more can be accepted.
+        self._most = min(self._most, max(1, connections * 9 // 10))
+
     def accept(self) -> Accepted:
-        """Forward what has come, up to the first datagram of a peer without a conversation; accept that.
+        """Forward what has come, and accept the first of the new peers.
+
+        Whoever accepts may be slow, as one that makes a process for each peer. So what came is read ahead
+        of that: a flood of new peers delays nobody who has a conversation already.
 
         Raises:
             BlockingIOError: there is none for now, or others are to get their turn.
@@ -144,9 +155,27 @@ class DatagramListener(Listener):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self._table:
             self._release_ended()
+        try:
+            self._read()
+            if self.paused:
+                self._forget_ahead()
+            if not self._ahead:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            _, accepted = self._ahead.popleft()
+            return accepted
+        finally:
+            self._watch_ahead()
+
+    def _read(self) -> None:
+        """Forward what has come, and begin conversations with new peers as far as they are accepted."""
         for _ in range(_BATCH):
+            full = len(self._ahead) >= (1 if self.single else _AHEAD)
+            if full and (self.single or monotonic() - self._ahead[0][0] < _SLOW):
+                return  # the rest can wait where it is
             try:
                 size, ancillary, flags, address = self.socket.recvmsg_into(self._room, self._ancillary)
+            except BlockingIOError:
+                return
             except ConnectionError:
                 continue  # some systems tell here that an answer found nobody
             key = (address, _asked(ancillary) if ancillary else b"")
@@ -160,11 +189,10 @@ class DatagramListener(Listener):
             if self._is_barred(address):
                 self.drops.barred += 1
                 self.drops.note(self.endpoint, "a datagram from a barred sender was dropped", address)
-            elif self.paused:
+            elif self.paused or full:
                 self._refuse(address)
             else:
-                return self._begin(key, record)
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                self._ahead.append((monotonic(), self._begin(key, record)))
 
     def close(self) -> None:
         """Stop listening; may be called twice. Conversations go on, and nothing more comes to them.
@@ -179,6 +207,9 @@ class DatagramListener(Listener):
                 self._file.remove()
             for conversation in self._table.values():
                 _end(conversation.end)
+        for _, accepted in self._ahead:
+            accepted.close()
+        self._ahead.clear()
         # Not unregistered: in a forked child that would reach into the parent's selector.
         self._selector.close()
         for conversation in self._table.values():
@@ -250,6 +281,24 @@ class DatagramListener(Listener):
         oldest = next(iter(self._table.values()), None)
         if oldest is not None and monotonic() - oldest.heard > _KEEP:
             self._evict()
+
+    def _watch_ahead(self) -> None:
+        """Be readable as long as there is something to accept: what was begun, too."""
+        if self.single or self._closed:
+            return
+        # Of the bound socket, which has room to write nearly always and soon again, that makes it so.
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._ahead else 0)
+        if events != self._events:
+            self._events = events
+            self._selector.modify(self.socket, events)
+
+    def _forget_ahead(self) -> None:
+        """Let go of new peers that cannot be served now."""
+        while self._ahead:
+            _, accepted = self._ahead.popleft()
+            accepted.close()  # its pair is released when that is seen at the other end
+            self.drops.refused += 1
+            self.drops.note(self.endpoint, "a datagram of a new peer was dropped", accepted.address)
 
     def _evict(self) -> None:
         conversation = next(iter(self._table.values()))

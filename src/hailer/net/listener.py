@@ -151,6 +151,9 @@ class Listener:
         kind: Literal["stream", "record"] = "stream" if sock.type == socket.SOCK_STREAM else "record"
         return Accepted(sock, kind, self.endpoint.scheme, address)
 
+    def expect(self, connections: int) -> None:
+        """Be told how many connections are served at once, before anything is accepted."""
+
     def belong_to(self, process: int) -> None:
         """Leave the file of a Unix socket to another process, which shares this listener since a fork.
 

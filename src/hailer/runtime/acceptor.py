@@ -66,6 +66,8 @@ class _Acceptor:
         self._once = once
         self._on_full = on_full
         self.over = False
+        for listener in self._listeners:
+            listener.expect(most)
 
     def _accept(self, listener: Listener) -> tuple[bool, float]:
         """Accept one connection; tell whether there may be more, and the seconds not to accept after it.

@@ -83,7 +83,9 @@ class ReadyModel:
         most = self._policy.max_connections
         loop = self._loop = ReadyLoop(self._poller)
         if self._poller == "select":
-            most = max(1, min(most, _watchable() - _SPARE_DESCRIPTORS))
+            # Of a conversation in datagrams, the listener has a descriptor too.
+            each = 2 if any(listener.forwards for listener in listeners) else 1
+            most = max(1, min(most, (_watchable() - _SPARE_DESCRIPTORS) // each))
         acceptor = self._acceptor = LoopAcceptor(
             loop,
             listeners,
