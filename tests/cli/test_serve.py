@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from typing import TYPE_CHECKING
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hailer.endpoint import Endpoint
 from hailer.matrix import MODELS
+from tests.cli.conftest import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +160,46 @@ def test_refusals(hailer: Run, tmp_path: Path, words: list[str], says: bytes) ->
 def test_standard_input_and_output(hailer: Run) -> None:
     done = hailer("serve", "echo", "stdio:", data=b"one\ntwo\n")
     assert (done.returncode, done.stdout) == (0, b"one\ntwo\n")
+
+
+def standard(sock: socket.socket) -> dict[str, Any]:
+    """A socket as standard input, output and error."""
+    return {name: sock.fileno() for name in ("stdin", "stdout", "stderr")}
+
+
+@pytest.mark.parametrize("endpoint", ["fd://0", "stdio:"])
+@pytest.mark.parametrize("model", ["iterative", "thread", "epoll", "asyncio"])
+def test_under_inetd_nothing_but_the_service_goes_to_the_client(
+    env: dict[str, str], endpoint: str, model: str
+) -> None:
+    """It passes the connection as standard input, output and error."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname(), 10)
+        accepted, _ = server.accept()
+    with accepted:
+        command = [*COMMAND, "serve", "echo", endpoint, "--model", model, "-v"]
+        process = subprocess.Popen(command, **standard(accepted), env=env)
+    with client:
+        client.sendall(b"hello\n")
+        assert client.recv(100) == b"hello\n"
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    assert process.wait(10) == 0
+
+
+def test_under_inetd_that_passes_the_listening_socket(env: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        command = [*COMMAND, "serve", "echo", "fd://0"]
+        process = subprocess.Popen(command, **standard(server), env=env)
+    try:
+        for _ in range(2):
+            with socket.create_connection(address, 10) as client:
+                client.sendall(b"hello\n")
+                assert client.recv(100) == b"hello\n"
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_the_list(hailer: Run) -> None:

@@ -5,6 +5,10 @@ was accepted already, as inetd and `Accept=yes` of systemd pass it: it is accept
 
 systemd passes sockets as descriptors from 3 up and says so in three variables (sd_listen_fds(3)):
 LISTEN_PID, for whom they are; LISTEN_FDS, how many; LISTEN_FDNAMES, their names with colons between.
+
+inetd, and systemd with StandardInput=socket, pass the socket as standard input, output and error too. Once it
+is taken over these lead to nothing: what this process prints or logs is not for the peer, and the peer
+sees the socket closed when it is closed.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hailer.endpoint import from_sockaddr
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["adopt", "adopt_connected", "adopt_systemd"]
 
+_STANDARD = (0, 1, 2)
 _FIRST = 3
 _MOST = 1024
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -57,8 +63,9 @@ def adopt(
     try:
         listener = _listener_of(sock, scheme, f"fd://{descriptor}", name, most, amplification)
     except BaseException:
-        sock.detach()  # what we refuse is not ours to close
+        _give_back(sock, descriptor)
         raise
+    _leave_it_alone(sock)
     sock.set_inheritable(False)
     if sock.type == socket.SOCK_STREAM:
         sock.setblocking(True)  # whether it blocks is the opener's choice until now
@@ -79,8 +86,9 @@ def adopt_connected(descriptor: int) -> socket.socket:
     except ListenError as error:
         raise DialError(str(error)) from error
     if _peer_of(sock) is None:
-        sock.detach()
+        _give_back(sock, descriptor)
         raise DialError(f"fd://{descriptor} is a socket that is not connected: pass one that is")
+    _leave_it_alone(sock)
     sock.set_inheritable(False)
     sock.setblocking(True)
     return sock
@@ -143,12 +151,31 @@ def _take(descriptor: int) -> tuple[socket.socket, str]:
         raise ListenError(f"{where} is not open: pass the socket on when you start this program") from error
     if not is_socket:
         raise ListenError(f"{where} is no socket: pass one")
-    sock = socket.socket(fileno=descriptor)
+    # A standard descriptor keeps its number, or the next file that is opened would get it.
+    sock = socket.socket(fileno=os.dup(descriptor) if descriptor in _STANDARD else descriptor)
     scheme = scheme_of(sock)
     if scheme is None:
-        sock.detach()
+        _give_back(sock, descriptor)
         raise ListenError(f"{where} is neither a TCP, a UDP nor a Unix socket: pass one of these")
     return sock, scheme
+
+
+def _give_back(sock: socket.socket, descriptor: int) -> None:
+    """Let go of a socket that is refused: it is not ours to close."""
+    if sock.fileno() == descriptor:
+        sock.detach()
+    else:
+        sock.close()
+
+
+def _leave_it_alone(sock: socket.socket) -> None:
+    """Have the standard descriptors lead to nothing where they are this socket."""
+    for descriptor in _STANDARD:
+        with suppress(OSError):  # one that is closed
+            if os.path.sameopenfile(descriptor, sock.fileno()):
+                nothing = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nothing, descriptor)
+                os.close(nothing)
 
 
 def _listener_of(
