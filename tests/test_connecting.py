@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -21,7 +22,7 @@ from hailer.errors import (
     TimedOut,
     UsageError,
 )
-from hailer.matrix import MODELS
+from hailer.matrix import MODELS, why_not_model
 from hailer.services.echo import echo
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hailer.matrix import ModelName
+    from hailer.runtime.blocking import BlockingConnection
 
 
 @pytest.fixture
@@ -163,9 +165,10 @@ def test_time_outs_of_receiving(server: hailer.Server) -> None:
         assert client.receive(15) == b"still good"
 
 
-@pytest.mark.parametrize("model", ["iterative", "fork", "prefork", "thread", "asyncio"])
-def test_a_handler_that_connects_itself(server: hailer.Server, model: str) -> None:
-    behind = str(server.endpoints[0])
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_handler_that_connects_itself(server: hailer.Server, model: ModelName, at: int) -> None:
+    behind = str(server.endpoints[at])
 
     async def pass_on(connection: hailer.Connection) -> None:
         async with hailer.connect(behind) as inner:
@@ -174,11 +177,135 @@ def test_a_handler_that_connects_itself(server: hailer.Server, model: str) -> No
                 await connection.send(b"from behind: " + await inner.receive())
 
     with (
-        hailer.Server("tcp://127.0.0.1:0", pass_on, model) as front,  # type: ignore[arg-type]
+        hailer.Server("tcp://127.0.0.1:0", pass_on, model) as front,
+        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+    ):
+        for message in (b"hello", b"again"):
+            client.send(message)
+            assert client.receive() == b"from behind: " + message
+
+
+READY = [model for model in ("select", "epoll") if why_not_model(model) is None]
+
+
+@pytest.mark.parametrize("model", READY)
+def test_a_handler_that_would_hold_up_all_others(
+    model: ModelName, server: hailer.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def connects(connection: hailer.Connection) -> None:
+        hailer.connect(server.endpoints[0]).open()
+
+    with (
+        hailer.Server("tcp://127.0.0.1:0", connects, model) as front,
+        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+    ):
+        assert list(client) == []
+    assert "write await hailer.connect(...) here" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["thread", "iterative"])
+def test_a_blocking_handler_that_connects_itself(server: hailer.Server, model: ModelName) -> None:
+    def pass_on(connection: BlockingConnection) -> None:
+        with hailer.connect(server.endpoints[0], receive_timeout=15) as inner:
+            for message in connection:
+                inner.send(message)
+                connection.send(inner.receive())
+
+    with (
+        hailer.Server("tcp://127.0.0.1:0", pass_on, model) as front,
         hailer.connect(front.endpoints[0], receive_timeout=15) as client,
     ):
         client.send(b"hello")
-        assert client.receive() == b"from behind: hello"
+        assert client.receive() == b"hello"
+
+
+@pytest.mark.parametrize("model", [*READY, "asyncio"])
+def test_others_are_served_while_a_handler_connects(model: ModelName) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as stack:
+        for _ in range(3):  # which fill its queue, so that it answers no more
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        failures: list[HailerError] = []
+
+        async def connects(connection: hailer.Connection) -> None:
+            if await connection.receive() == b"connect":
+                try:
+                    await hailer.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
+                except HailerError as error:
+                    failures.append(error)
+            await connection.send(b"done")
+
+        with (
+            hailer.Server("tcp://127.0.0.1:0", connects, model) as front,
+            hailer.connect(front.endpoints[0], receive_timeout=15) as slow,
+            hailer.connect(front.endpoints[0], receive_timeout=15) as quick,
+        ):
+            slow.send(b"connect")
+            with pytest.raises(TimedOut):
+                slow.receive(timeout=0.05)
+            quick.send(b"")
+            assert quick.receive() == b"done"
+            assert not failures
+            assert slow.receive() == b"done"
+        assert [type(error) for error in failures] == [TimedOut]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_server_that_is_stopped_while_a_handler_connects(model: ModelName) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as stack:
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+
+        async def connects(connection: hailer.Connection) -> None:
+            await connection.send(b"now")
+            await hailer.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=1)
+
+        with (
+            hailer.Server("tcp://127.0.0.1:0", connects, model, drain=0.05) as front,
+            hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+        ):
+            assert client.receive() == b"now"
+        assert front.counters.active == 0
+
+
+@pytest.mark.parametrize("model", READY)
+def test_names_are_looked_up_beside_the_loop(
+    model: ModelName, server: hailer.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, may = socket.getaddrinfo, threading.Event()
+
+    def answer(host: Any, port: Any, family: int, type_: int, proto: int = 0, flags: int = 0) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return real(host, port, family, type_, proto, flags)
+        assert may.wait(15)
+        return real("127.0.0.1", port, family, type_, proto, flags)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    where = f"slow.test:{server.endpoints[0].port}"
+
+    async def connects(connection: hailer.Connection) -> None:
+        if await connection.receive() == b"connect":
+            with pytest.raises(TimedOut, match="looking up"):
+                await hailer.connect(where, timeout=0.05)
+            may.set()
+            async with hailer.connect(where) as inner:
+                await inner.send(b"found")
+                await connection.send(await inner.receive())
+
+    with (
+        hailer.Server("tcp://127.0.0.1:0", connects, model) as front,
+        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
+    ):
+        client.send(b"connect")
+        assert client.receive() == b"found"
+
+
+def test_nothing_waits_outside_of_loops_and_handlers() -> None:
+    with pytest.raises(UsageError, match=r"\.open\(\)"):
+        connected("localhost:7").send(None)
 
 
 async def tell_who(connection: hailer.Connection) -> None:
@@ -241,15 +368,3 @@ def test_without_tls_there_is_no_certificate(server: hailer.Server) -> None:
     for endpoint in server.endpoints:
         with hailer.connect(endpoint) as client:
             assert client.peer_certificate is None
-
-
-def test_a_handler_that_cannot_connect(caplog: pytest.LogCaptureFixture) -> None:
-    async def connects(connection: hailer.Connection) -> None:
-        await hailer.connect("localhost:7")
-
-    with (
-        hailer.Server("tcp://127.0.0.1:0", connects, "select") as front,
-        hailer.connect(front.endpoints[0], receive_timeout=15) as client,
-    ):
-        assert list(client) == []
-    assert "choose another model" in caplog.text

@@ -146,15 +146,12 @@ class Connecting:
         Raises:
             UsageError: there is one: this would hold it up.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise UsageError("this would hold up the event loop: write await hailer.connect(...) here")
         from hailer.runtime.blocking import BlockingConnection, run_to_end  # noqa: PLC0415
         from hailer.runtime.dialled import dial_blocking  # noqa: PLC0415
 
+        # One of asyncio, or the one under the handlers of the models select and epoll.
+        if _loop_runs() or dialler.get() not in (None, dial_blocking):
+            raise UsageError("this would hold up the event loop: write await hailer.connect(...) here")
         return BlockingConnection(run_to_end(self._connect_by(dial_blocking)))
 
     def __enter__(self) -> BlockingConnection:
@@ -191,3 +188,11 @@ class Connecting:
             leaf.abort()
             raise
         return make_connection(transport, **self._messages)
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -8,6 +8,9 @@ import pytest
 import uvloop
 
 from hailer.net.dial import dial, dial_async
+from hailer.net.dial import dial_by as dial_with
+from hailer.runtime.ready import ReadyLoop
+from hailer.runtime.ready_dial import ReadyWaits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,16 +20,38 @@ if TYPE_CHECKING:
     Dial = Callable[..., socket.socket]
 
 
-@pytest.fixture(params=["blocking", "asyncio", "uvloop"])
+def dial_ready(endpoint: Endpoint, **options: Any) -> socket.socket:
+    """Dial in a task of our own event loop; the socket does not block."""
+    loop = ReadyLoop()
+    made: list[socket.socket] = []
+    ended: list[BaseException | None] = []
+
+    async def dial() -> None:
+        made.append(await dial_with(ReadyWaits(loop), endpoint, **options))
+
+    try:
+        loop.spawn(dial(), ended.append)
+        loop.run(lambda: bool(ended))
+    finally:
+        loop.close()
+    if ended[0] is not None:
+        raise ended[0]
+    return made[0]
+
+
+@pytest.fixture(params=["blocking", "ready", "asyncio", "uvloop"])
 def dial_by(request: pytest.FixtureRequest) -> Dial:
-    """`dial` and `dial_async` as one function; the sockets it gives block."""
+    """`dial`, `dial_async` and the loop of our own as one function; the sockets it gives block."""
     if request.param == "blocking":
         return dial
     factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
 
     def run(endpoint: Endpoint, **options: Any) -> socket.socket:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            sock = runner.run(dial_async(endpoint, **options))
+        if request.param == "ready":
+            sock = dial_ready(endpoint, **options)
+        else:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                sock = runner.run(dial_async(endpoint, **options))
         assert not sock.getblocking()
         sock.setblocking(True)
         return sock

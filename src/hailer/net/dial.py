@@ -1,8 +1,8 @@
 """Connected sockets: names with several addresses, one deadline for everything, and retries.
 
-Addresses are raced as `hailer.net.eyeballs` plans it. What is done to the sockets stands once, in
-`_Race`; the blocking form waits for them with a selector, the asyncio form with the loop, and both
-close every socket but the winner, however they end.
+Addresses are raced as `hailer.net.eyeballs` plans it. What is done stands once, in `dial_by`, which may
+wait in a thread, in asyncio's event loops or in another; every socket but the winner is closed, however
+it ends.
 """
 
 from __future__ import annotations
@@ -13,57 +13,85 @@ import os
 import selectors
 import socket
 import time
+from concurrent.futures import wait
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict, Unpack, cast
 
 from hailer.errors import DialError, EndpointError, HailerError, ResolveError, TimedOut, UsageError
 from hailer.net import backoff
 from hailer.net.eyeballs import Schedule, interleave
 from hailer.net.inherited import adopt_connected
 from hailer.net.oserrors import dial_error, reason
-from hailer.net.resolve import is_temporary, resolve, resolve_async
+from hailer.net.resolve import is_temporary, resolve_by, wait_in_loop
 from hailer.net.stdio import dial_stdio
 from hailer.net.unix import open_datagram_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
 
     from hailer.endpoint import Endpoint
     from hailer.net.address import Address
 
-__all__ = ["dial", "dial_async"]
+__all__ = ["Dialling", "Waits", "dial", "dial_async", "dial_by"]
 
 
-def dial(
-    endpoint: Endpoint,
-    *,
-    timeout: float | None,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    on_retry: Callable[[HailerError, int, float], None] | None = None,
-    local: Endpoint | None = None,
-    prepare: Callable[[socket.socket], object] | None = None,
-    advice: str = "",
-    addresses: Sequence[Address] | None = None,
-) -> socket.socket:
-    """Connect to an endpoint and give the socket, which blocks.
+class Dialling(TypedDict, total=False):
+    """How to dial: the options of all that do.
 
-    Args:
-        endpoint: of any kind but `fd://systemd`; for tls, ws and wss this gives the TCP connection. A UDP
-            socket is connected to its first usable address: it hears only that peer, and nothing has been
-            sent. A Unix datagram socket has a name, so that it can be answered.
+    Attributes:
         timeout: seconds for everything: look-ups, attempts and waits between them; None waits for as
             long as the system does.
         retries: how often to try again when nobody listens, no address can be reached, or the name
-            server is out of order; never for a name that does not exist.
-        retry_delay: seconds before the first retry. Each next wait is twice as long, up to ten times
-            the first, and made up to a quarter shorter by chance; the last is cut to fit the timeout.
+            server is out of order; never for a name that does not exist. 0 by default.
+        retry_delay: seconds before the first retry, 0.5 by default. Each next wait is twice as long, up to
+            ten times the first, and made up to a quarter shorter by chance; the last is cut to fit the
+            timeout.
         on_retry: called before each wait with the error, the number of the retry from 1, and the
             seconds until it.
         local: the address to connect from, with port 0 for any free one.
         prepare: called with each new socket before it is connected, to set options.
         advice: what a person is to do when nobody listens there, in place of the general advice.
         addresses: where to connect, when that is already known; nothing is looked up.
+    """
+
+    timeout: Required[float | None]
+    retries: int
+    retry_delay: float
+    on_retry: Callable[[HailerError, int, float], None] | None
+    local: Endpoint | None
+    prepare: Callable[[socket.socket], object] | None
+    advice: str
+    addresses: Sequence[Address] | None
+
+
+class Waits(Protocol):
+    """How `dial_by` waits: in a thread, in an event loop of one kind or another."""
+
+    def watch(self, sock: socket.socket) -> None:
+        """Note from now on when a socket can be written, or has failed."""
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """Do so no more, whether or not it has been noted; before the socket is closed or given away."""
+
+    async def sockets(self, seconds: float | None) -> Sequence[socket.socket]:
+        """Wait for sockets that are watched: those that are ready, or none when the time is over."""
+
+    async def future(self, future: Future[Any], seconds: float | None) -> None:
+        """Wait until another thread has set a future, or the time is over."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so long."""
+
+
+def dial(endpoint: Endpoint, **options: Unpack[Dialling]) -> socket.socket:
+    """Connect to an endpoint and give the socket, which blocks.
+
+    Args:
+        endpoint: of any kind but `fd://systemd`; for tls, ws and wss this gives the TCP connection. A UDP
+            socket is connected to its first usable address: it hears only that peer, and nothing has been
+            sent. A Unix datagram socket has a name, so that it can be answered.
+        options: see `Dialling`.
 
     Returns:
         The connected socket; the caller closes it. No child process inherits it.
@@ -74,49 +102,52 @@ def dial(
         TimedOut: the timeout passed.
         UsageError: the endpoint cannot be dialled, or an argument makes no sense.
     """
-    call = _Call(endpoint, timeout, retries, retry_delay, on_retry)
-    if (there := _take_over(endpoint)) is not None:
-        return there
-    while True:
+    with selectors.DefaultSelector() as selector:
+        dialling = dial_by(_ThreadWaits(selector), endpoint, **options)
         try:
-            sources = resolve(local, timeout=call.left(), passive=True) if local else None
-            found = resolve(endpoint, timeout=call.left()) if addresses is None else addresses
-            return _run(_Race(call, found, sources, prepare, advice))
-        except (DialError, ResolveError) as error:
-            pause = call.pause(error)
-        time.sleep(pause)
+            dialling.send(None)  # which never suspends
+        except StopIteration as done:
+            sock: socket.socket = done.value
+        finally:
+            dialling.close()
+    sock.setblocking(True)
+    return sock
 
 
-async def dial_async(
-    endpoint: Endpoint,
-    *,
-    timeout: float | None,
-    retries: int = 0,
-    retry_delay: float = 0.5,
-    on_retry: Callable[[HailerError, int, float], None] | None = None,
-    local: Endpoint | None = None,
-    prepare: Callable[[socket.socket], object] | None = None,
-    advice: str = "",
-    addresses: Sequence[Address] | None = None,
-) -> socket.socket:
-    """Connect to an endpoint without blocking the event loop; otherwise like `dial`.
+async def dial_async(endpoint: Endpoint, **options: Unpack[Dialling]) -> socket.socket:
+    """Connect to an endpoint without blocking the running event loop of asyncio; otherwise like `dial`.
 
     Returns:
         The connected socket, which does not block; the caller closes it. When the task is cancelled,
         every socket has been closed.
     """
-    call = _Call(endpoint, timeout, retries, retry_delay, on_retry)
+    return await dial_by(_AioWaits(), endpoint, **options)
+
+
+async def dial_by(waits: Waits, endpoint: Endpoint, **options: Unpack[Dialling]) -> socket.socket:
+    """Connect to an endpoint, waiting in a way of one's own; otherwise like `dial_async`."""
+    call = _Call(endpoint, options)
     if (there := _take_over(endpoint)) is not None:
         there.setblocking(False)
         return there
+    local, addresses = options.get("local"), options.get("addresses")
     while True:
         try:
-            sources = await resolve_async(local, timeout=call.left(), passive=True) if local else None
-            found = await resolve_async(endpoint, timeout=call.left()) if addresses is None else addresses
-            return await _run_async(_Race(call, found, sources, prepare, advice))
+            sources = None
+            if local is not None:
+                sources = await resolve_by(waits.future, local, timeout=call.left(), passive=True)
+            found = addresses
+            if found is None:
+                found = await resolve_by(waits.future, endpoint, timeout=call.left())
+            with closing(_Race(call, waits, found, sources)) as race:
+                ready: Sequence[socket.socket] = ()
+                while (winner := race.step(ready)) is None:
+                    ready = await waits.sockets(race.wait())
         except (DialError, ResolveError) as error:
             pause = call.pause(error)
-        await asyncio.sleep(pause)
+        else:
+            return winner
+        await waits.sleep(pause)
 
 
 def _take_over(endpoint: Endpoint) -> socket.socket | None:
@@ -126,50 +157,64 @@ def _take_over(endpoint: Endpoint) -> socket.socket | None:
     return adopt_connected(int(endpoint.fd)) if endpoint.fd is not None else None
 
 
-def _run(race: _Race) -> socket.socket:
-    with selectors.DefaultSelector() as selector, closing(race):
-        race.watch = lambda sock: selector.register(sock, selectors.EVENT_WRITE)
-        race.unwatch = selector.unregister
-        ready: list[socket.socket] = []
-        while (winner := race.step(ready)) is None:
-            ready = [cast("socket.socket", key.fileobj) for key, _ in selector.select(race.wait())]
-    winner.setblocking(True)
-    return winner
+class _ThreadWaits:
+    """Blocks the thread, so that a coroutine that waits by this never suspends."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+
+    def watch(self, sock: socket.socket) -> None:
+        self._selector.register(sock, selectors.EVENT_WRITE)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+
+    async def sockets(self, seconds: float | None) -> Sequence[socket.socket]:
+        return [cast("socket.socket", key.fileobj) for key, _ in self._selector.select(seconds)]
+
+    async def future(self, future: Future[Any], seconds: float | None) -> None:
+        wait([future], seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 (there is no loop)
 
 
-async def _run_async(race: _Race) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    ready: list[socket.socket] = []
-    wake = asyncio.Event()
+class _AioWaits:
+    """Waits in the running event loop of asyncio."""
 
-    def on_ready(sock: socket.socket) -> None:
-        loop.remove_writer(sock)
-        ready.append(sock)
-        wake.set()
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready: list[socket.socket] = []
+        self._wake = asyncio.Event()
+        self.future = wait_in_loop
+        self.sleep = asyncio.sleep
 
-    with closing(race):
-        race.watch = lambda sock: loop.add_writer(sock, on_ready, sock)
-        race.unwatch = loop.remove_writer
-        while (winner := race.step(ready)) is None:
-            ready.clear()
-            wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(race.wait()):
-                    await wake.wait()
-    return winner
+    def watch(self, sock: socket.socket) -> None:
+        self._loop.add_writer(sock, self._on_ready, sock)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        self._loop.remove_writer(sock)
+
+    async def sockets(self, seconds: float | None) -> Sequence[socket.socket]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _on_ready(self, sock: socket.socket) -> None:
+        self._loop.remove_writer(sock)
+        self._ready.append(sock)
+        self._wake.set()
 
 
 class _Call:
     """What holds for all tries of one call: its endpoint, its deadline and its retries."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        timeout: float | None,
-        retries: int,
-        retry_delay: float,
-        on_retry: Callable[[HailerError, int, float], None] | None,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, options: Dialling) -> None:
+        timeout = options["timeout"]
+        retries, retry_delay = options.get("retries", 0), options.get("retry_delay", 0.5)
         if timeout is not None and not timeout > 0:
             raise UsageError(f"a timeout of {timeout} seconds leaves no time: give more than 0, or None")
         if retries < 0 or retry_delay < 0:
@@ -186,7 +231,9 @@ class _Call:
         self._retries = retries
         self._tried = 0
         self._waits = backoff.delays(retry_delay, most=10 * retry_delay, jitter=0.25)
-        self._on_retry = on_retry
+        self._on_retry = options.get("on_retry")
+        self.prepare = options.get("prepare")
+        self.advice = options.get("advice", "")
 
     def left(self) -> float | None:
         """Say how many seconds are left."""
@@ -209,20 +256,13 @@ class _Call:
 
 
 class _Race:
-    """The sockets of one try. Whoever drives it sets `watch` and `unwatch`, and closes it at the end."""
-
-    watch: Callable[[socket.socket], object]
-    unwatch: Callable[[socket.socket], object]
+    """The sockets of one try. Whoever drives it closes it at the end."""
 
     def __init__(
-        self,
-        call: _Call,
-        addresses: Sequence[Address],
-        sources: Sequence[Address] | None,
-        prepare: Callable[[socket.socket], object] | None,
-        advice: str,
+        self, call: _Call, waits: Waits, addresses: Sequence[Address], sources: Sequence[Address] | None
     ) -> None:
         self._call = call
+        self._waits = waits
         self._sources = None if sources is None else {source.family: source for source in sources}
         if self._sources is not None:
             addresses = [address for address in addresses if address.family in self._sources]
@@ -231,8 +271,6 @@ class _Race:
                 f"{call.endpoint} has no address to connect to from there: give another local one"
             )
         self._addresses = interleave(addresses)
-        self._prepare = prepare
-        self._advice = advice
         self._schedule = Schedule(len(self._addresses), time.monotonic())
         self._pending: dict[socket.socket, int] = {}
         self._failures: dict[int, OSError] = {}
@@ -259,9 +297,9 @@ class _Race:
                 return winner
         if self._schedule.lost:
             failures = [(str(self._addresses[at]), error) for at, error in self._failures.items()]
-            raise dial_error(failures, self._call.endpoint.address_text, advice=self._advice) from failures[
-                -1
-            ][1]
+            raise dial_error(
+                failures, self._call.endpoint.address_text, advice=self._call.advice
+            ) from failures[-1][1]
         return None
 
     def wait(self) -> float | None:
@@ -273,7 +311,7 @@ class _Race:
         """Close all sockets that are still being connected."""
         while self._pending:
             sock, _ = self._pending.popitem()
-            self.unwatch(sock)
+            self._waits.unwatch(sock)
             sock.close()
 
     def _start(self, attempt: int, now: float) -> socket.socket | None:
@@ -285,8 +323,8 @@ class _Race:
             return None
         try:
             sock.setblocking(False)
-            if self._prepare is not None:
-                self._prepare(sock)
+            if self._call.prepare is not None:
+                self._call.prepare(sock)
             if self._sources is not None:
                 sock.bind(self._sources[address.family].sockaddr)
             number = sock.connect_ex(address.sockaddr)
@@ -303,7 +341,7 @@ class _Race:
             self._schedule.postpone(attempt, now)
             return None
         self._pending[sock] = attempt
-        self.watch(sock)
+        self._waits.watch(sock)
         if number in (errno.EINPROGRESS, errno.EINTR):
             return None
         return sock if self._settle(sock, now, number) else None
@@ -316,7 +354,7 @@ class _Race:
     def _settle(self, sock: socket.socket, now: float, number: int | None = None) -> bool:
         """Take a socket out of the pending ones; say whether it is connected, else close it."""
         attempt = self._pending.pop(sock)
-        self.unwatch(sock)
+        self._waits.unwatch(sock)
         if number is None:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number == 0 and _is_own_peer(sock):

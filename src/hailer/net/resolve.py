@@ -19,17 +19,17 @@ import socket
 import threading
 from collections import deque
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hailer.errors import EndpointError, HailerError, ResolveError, TimedOut
 from hailer.net.address import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from hailer.endpoint import Endpoint
 
-__all__ = ["is_temporary", "resolve", "resolve_async"]
+__all__ = ["is_temporary", "resolve", "resolve_async", "resolve_by", "wait_in_loop"]
 
 _TYPES = {
     **dict.fromkeys(("tcp", "tcp4", "tcp6", "tls", "ws", "wss", "unix"), socket.SOCK_STREAM),
@@ -78,14 +78,40 @@ def resolve(endpoint: Endpoint, *, timeout: float | None, passive: bool = False)
 
 async def resolve_async(endpoint: Endpoint, *, timeout: float | None, passive: bool = False) -> list[Address]:
     """Find the addresses of an endpoint without blocking the event loop; otherwise like `resolve`."""
+    return await resolve_by(wait_in_loop, endpoint, timeout=timeout, passive=passive)
+
+
+async def resolve_by(
+    wait_for: Callable[[Future[Any], float | None], Awaitable[object]],
+    endpoint: Endpoint,
+    *,
+    timeout: float | None,
+    passive: bool = False,
+) -> list[Address]:
+    """Find the addresses of an endpoint, waiting in a way of one's own; otherwise like `resolve`.
+
+    Args:
+        wait_for: called with a future that another thread sets, and the seconds to wait for it at most.
+        endpoint: see `resolve`, as for the others.
+        timeout: see there.
+        passive: see there.
+    """
     known = _without_lookup(endpoint, passive=passive)
     if isinstance(known, list):
         return known
     future = _lookups.submit(known)
+    try:
+        await wait_for(future, timeout)
+        return _answer(future, known, timeout)
+    finally:
+        future.cancel()
+
+
+async def wait_in_loop(future: Future[Any], timeout: float | None) -> None:
+    """Wait for another thread's future in the running event loop of asyncio, at most so many seconds."""
     wrapped = asyncio.wrap_future(future)
     try:
         await asyncio.wait([wrapped], timeout=timeout)
-        return _answer(wrapped, known, timeout)
     finally:
         wrapped.cancel()
 
@@ -174,9 +200,7 @@ def _has_address(family: int, text: str) -> bool:
     return True
 
 
-def _answer(
-    future: Future[_Result] | asyncio.Future[_Result], asked: _Question, timeout: float | None
-) -> list[Address]:
+def _answer(future: Future[_Result], asked: _Question, timeout: float | None) -> list[Address]:
     if not future.done():
         raise TimedOut(
             f"looking up {asked.host!r} took more than {timeout:g} seconds:"

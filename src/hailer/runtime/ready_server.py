@@ -8,13 +8,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from hailer.connection import sleeper
+from hailer.connection import dialler, sleeper
 from hailer.errors import ConnectionClosed, HailerError, UsageError
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.blocking import explained
 from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_failure, serve_connection
 from hailer.runtime.poller import FD_SETSIZE, choose_poller
 from hailer.runtime.ready import ReadyLoop
+from hailer.runtime.ready_dial import dial_in
 from hailer.runtime.ready_transport import ReadyTransport
 from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.records import SocketRecords
@@ -96,7 +97,8 @@ class ReadyModel:
             active=lambda: len(self._tasks),
             once=self._policy.once,
         )
-        token = sleeper.set(loop.sleep)  # the tasks of the connections inherit it
+        # The tasks of the connections inherit both.
+        token, other = sleeper.set(loop.sleep), dialler.set(dial_in(loop))
         try:
             acceptor.resume()
             ready()
@@ -112,6 +114,7 @@ class ReadyModel:
             self._abort()
             self._loop = None
             sleeper.reset(token)
+            dialler.reset(other)
             loop.close()
         if self._failure is not None:
             raise self._failure

@@ -14,7 +14,16 @@ from hailer.net.options import set_keepalive, set_nodelay
 if TYPE_CHECKING:
     from hailer.net.address import RawAddress
 
-__all__ = ["RECEIVE_SIZE", "RESET_ON_CLOSE", "Names", "closed_error", "discard", "finished_error", "prepare"]
+__all__ = [
+    "RECEIVE_SIZE",
+    "RESET_ON_CLOSE",
+    "Names",
+    "closed_error",
+    "discard",
+    "finished_error",
+    "keeps_records",
+    "prepare",
+]
 
 KEEPALIVE = (60.0, 15.0, 4)
 """Seconds of silence before the kernel asks a peer for life, between questions, and how many: a peer that
@@ -74,6 +83,11 @@ def prepare(sock: socket.socket) -> None:
     """
     set_nodelay(sock)
     set_keepalive(sock, *KEEPALIVE)
+
+
+def keeps_records(sock: socket.socket) -> bool:
+    """Tell a socket that keeps the boundaries of what is sent from one of a stream."""
+    return sock.type != socket.SOCK_STREAM
 
 
 def discard(sock: socket.socket) -> None:
