@@ -88,6 +88,7 @@ def test_it_conforms(
     if make_pair is over_lockstep:
         # Where nothing is buffered, two that close at once both wait for the other to pull.
         monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.05)
+        monkeypatch.setattr(websocket, "ANSWER_TIMEOUT", 0.05)
     asyncio.run(check_record_transport(make_pair, half_close=False, largest=200_000))
 
 
@@ -210,7 +211,7 @@ def test_a_stream_that_ends_without_close_is_a_loss(partial: bytes) -> None:
 
 
 def test_close_waits_for_the_peers_close_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(websocket, "ANSWER_TIMEOUT", 0.1)
 
     async def main() -> None:
         client, server = await raw_client()
@@ -226,8 +227,16 @@ def test_close_waits_for_the_peers_close_and_not_for_ever(monkeypatch: pytest.Mo
         client, server = await raw_client()
         start = time.monotonic()
         await server.close()
-        assert 0.09 < time.monotonic() - start < 2
+        assert 0.09 < time.monotonic() - start < 2, "a server waits shortly"
 
+        monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.1)
+        monkeypatch.setattr(websocket, "ANSWER_TIMEOUT", 1000)
+        asking, _ = await over_memory()
+        start = time.monotonic()
+        await asking.close()
+        assert 0.09 < time.monotonic() - start < 2, "and a client for a time of its own"
+
+        monkeypatch.setattr(websocket, "ANSWER_TIMEOUT", 0.1)
         client, server = await raw_client(room=1)  # and one that does not read
         blocked = asyncio.create_task(server.push_records([b"x" * 1000]))
         await settle()

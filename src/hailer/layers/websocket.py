@@ -15,6 +15,11 @@ WebSocket has no half-close: `finish` sends Close, after which the peer is to se
 Its messages that come before still come. A Close of the peer is answered by the pull that gives the end,
 thus after the answers to what came before it.
 
+`close` sends Close and waits for the peer's, a second at most on a server: one that closed while messages
+of the peer are under way would have the network take the last words from it. RFC 6455 section 7.1.1 would
+have a server end the stream without waiting and a client wait for that, so a peer that never answers
+holds up a server shortly, and a client for longer.
+
 Compression is never agreed on: it costs a peer little to send what costs us a lot of memory and time,
 and its state is most of what an idle connection would keep. Nor are there pings of our own: a peer that
 vanished is noticed by TCP keep-alive.
@@ -51,7 +56,10 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketTransport"]
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that close waits for the peer's Close, and anything that is owed to it for room."""
+"""Seconds that anything owed to the peer waits for room, and that a client waits for a server's Close."""
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds that a server waits for a client's Close once its own is sent."""
 
 _UTF8: Final = getincrementaldecoder("utf-8")
 
@@ -204,7 +212,7 @@ class WebSocketTransport:
         if not self._closed:
             self._closed = True
             try:
-                await self._leave(time.monotonic() + CLOSE_TIMEOUT)
+                await self._leave()
             except HailerError:
                 pass  # the peer has gone or does not answer: it has been waited for
             except BaseException:
@@ -355,11 +363,12 @@ class WebSocketTransport:
 
     # The end.
 
-    async def _leave(self, deadline: float) -> None:
+    async def _leave(self) -> None:
         self._ready.clear()
         if not self._said_bye:
             self._bye = self._bye or self._close_frame(CloseCode.NORMAL_CLOSURE)
-            await self._push(b"", deadline, last=True)
+            await self._push(b"", _within(None), last=True)
+        deadline = time.monotonic() + (CLOSE_TIMEOUT if self._masks else ANSWER_TIMEOUT)
         # A pull that another task has begun reads on for us, up to the next that comes.
         await self._pulling.take(deadline)
         try:
