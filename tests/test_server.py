@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import resource
 import select
 import signal
@@ -120,6 +122,49 @@ def test_a_conversation_in_datagrams_counts_for_its_two_descriptors(model: Any) 
     most = Server("udp://127.0.0.1:0", echo, model, max_connections=soft)._policy.max_connections
     each = 1 if model in ("iterative", "prefork") else 2
     assert soft - 100 < most * each < soft
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_descriptors_for_itself_a_server_leaves_nothing_open(model: Any) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))  # noqa: PTH208
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failures = 0
+    Server("127.0.0.1:0", echo, model).close()  # what is imported and kept is there
+    before = descriptors()
+    for more in range(16):
+        server = Server("127.0.0.1:0", echo, model)
+        server.bind()
+        server.stop()
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, hard))
+        try:
+            server.serve(signals=False)
+        except ListenError as error:
+            assert "too many files open" in str(error)
+            failures += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        gc.collect()
+        assert descriptors() == before, f"with {more} descriptors"
+    assert 0 < failures < 16
+
+
+@pytest.mark.parametrize("model", ["thread", "select", "epoll", "asyncio"])
+def test_the_silence_of_a_datagrams_sender_is_no_news(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="hailer.server")
+    with Server("udp://127.0.0.1:0", echo, model, idle_timeout=0.05) as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(10)
+            client.sendto(b"x", ("127.0.0.1", int(server.endpoints[0].port or 0)))
+            assert client.recv(10) == b"x"
+        while server.counters.active:
+            time.sleep(0.005)
+    ends = [record for record in caplog.records if "connection from" in record.getMessage()]
+    assert ends
+    assert all(record.levelno == logging.DEBUG for record in ends)
 
 
 @pytest.mark.parametrize("model", MODELS)

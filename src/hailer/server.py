@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self, cast
 
 from hailer.endpoint import Endpoint
-from hailer.errors import UsageError
+from hailer.errors import HailerError, UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
 from hailer.handlers import as_handler
 from hailer.matrix import MODELS, ModelName, kind_of, why_not
 from hailer.net.listen import listen
+from hailer.net.oserrors import map_os_error
 from hailer.runtime.establish import TLS_SCHEMES, WEB_SCHEMES
 from hailer.runtime.model import Counters, Policy
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType, TracebackType
 
     from hailer.framing import Framing
@@ -184,9 +185,9 @@ class Server:
         self._begin()
         if signals and threading.current_thread() is threading.main_thread():
             with self._signals():
-                self._model.serve(self._listeners, _nothing)
+                self._run(_nothing)
         else:
-            self._model.serve(self._listeners, _nothing)
+            self._run(_nothing)
         log.info("stopped serving %s", " and ".join(map(str, self._bound)))
 
     async def serve_async(self) -> None:
@@ -201,7 +202,10 @@ class Server:
         if not isinstance(self._model, AsyncioModel):
             raise UsageError("only the asyncio model serves in an event loop: use serve() for this one")
         self._begin()
-        await self._model.serve_async(self._listeners, _nothing)
+        try:
+            await self._model.serve_async(self._listeners, _nothing)
+        finally:
+            self.close()
 
     def drain(self) -> None:
         """Accept no more, let the handlers end within the drain time, then stop serving.
@@ -243,20 +247,27 @@ class Server:
             from hailer.runtime.process import BackgroundProcess  # noqa: PLC0415 (see _make_model)
 
             # To fork from one thread among others is unsafe: what does so gets a process of its own.
-            self._process = BackgroundProcess(cast("Supervisor", self._model), self._listeners)
+            try:
+                self._process = BackgroundProcess(cast("Supervisor", self._model), self._listeners)
+            finally:
+                self.close()
             return self
         ready = threading.Event()
 
         def serve() -> None:
             try:
-                self._model.serve(self._listeners, ready.set)
+                self._run(ready.set)
             except BaseException as error:
                 self._failure = error
             finally:
                 ready.set()
 
         self._thread = threading.Thread(target=serve, name="hailer-server", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no room for a thread
+            self.close()
+            raise
         ready.wait()
         return self
 
@@ -272,6 +283,16 @@ class Server:
             self._failure = self._process.join()
         if self._failure is not None and kind is None:
             raise self._failure
+
+    def _run(self, ready: Callable[[], None]) -> None:
+        try:
+            self._model.serve(self._listeners, ready)
+        except HailerError:
+            raise
+        except OSError as error:  # no descriptor for what waits
+            raise map_os_error(error, "listen", " and ".join(map(str, self._bound))) from error
+        finally:
+            self.close()  # where a model came not even so far
 
     def _begin(self) -> None:
         if self._served:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hailer.connection import sleeper
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncioModel", "open_leaf"]
 
 log = logging.getLogger("hailer.server")
+
+_FOR_A_LOOP = 12
+"""Descriptors, at the most, that an event loop opens for itself."""
 
 
 async def open_leaf(accepted: Accepted) -> Transport | RecordTransport:
@@ -61,6 +66,7 @@ class AsyncioModel:
 
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
+        _check_descriptors()
         with asyncio.Runner(loop_factory=self._factory) as runner:
             runner.run(self.serve_async(listeners, ready))
 
@@ -184,3 +190,14 @@ class AsyncioModel:
             await asyncio.wait(self._tasks, timeout=ABORT_GRACE)
         if self._tasks:
             log.error("%d handlers do not end: they catch their cancellation", len(self._tasks))
+
+
+def _check_descriptors() -> None:
+    """See that there are enough for a loop: one that fails halfway cannot even be closed (uvloop).
+
+    Raises:
+        OSError: there are not.
+    """
+    with ExitStack() as stack:
+        for _ in range(_FOR_A_LOOP):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))

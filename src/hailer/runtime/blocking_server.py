@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from hailer.connection import dialler, sleeper
-from hailer.errors import ConnectionClosed
+from hailer.errors import ConnectionClosed, ListenError
 from hailer.runtime.acceptor import BlockingAcceptor
 from hailer.runtime.blocking import BlockingTransport, explained, run_to_end
 from hailer.runtime.dialled import dial_blocking
@@ -74,13 +74,15 @@ class BlockingModel(ABC):
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
         with ExitStack() as stack:
-            flags = [Flag() for _ in range(3)]
-            for flag in flags:
-                stack.callback(flag.close)
-            self._changed, self._alarm, self._abort = flags
+            self._changed, self._alarm, self._abort = (stack.enter_context(closing(Flag())) for _ in range(3))
             stack.enter_context(self._changed.set_by_signals())
             watchdog = threading.Thread(target=self._watch, name="hailer-watchdog", daemon=True)
-            watchdog.start()
+            try:
+                watchdog.start()
+            except RuntimeError as error:
+                raise ListenError(
+                    f"no thread can be started ({error}): end other programs or raise the limit (ulimit -u)"
+                ) from error
             stack.callback(self._dismiss, watchdog)
             try:
                 ready()

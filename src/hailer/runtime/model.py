@@ -201,7 +201,9 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
     except ConnectionEnded as error:
         log.debug("%s ended: %s", _name(leaf), printable(str(error)))
     except (TimedOut, FramingError, TlsError) as error:
-        log.info("%s closed: %s", _name(leaf), printable(str(error)))
+        # A conversation in datagrams has no other end than that nothing more comes.
+        usual = leaf.peer.is_datagram and isinstance(error, TimedOut)
+        log.log(logging.DEBUG if usual else logging.INFO, "%s closed: %s", _name(leaf), printable(str(error)))
     except BaseException as error:
         if _is_meant_for_more(error):
             transport.abort()

@@ -58,9 +58,13 @@ class Supervisor(ABC):
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
         self._listeners = list(listeners)
-        self._loop = ReadyLoop()
-        self._handled = handled_signals()
         try:
+            self._loop = ReadyLoop()
+        except BaseException:
+            self._close_listeners()
+            raise
+        try:
+            self._handled = handled_signals()
             if self.lifeline is not None:
                 self._loop.add_reader(self.lifeline, self._orphaned)
             if not (self._draining or self._stopping):
