@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,8 @@ from hailer.matrix import MODELS
 from hailer.runtime.blocking import BlockingConnection  # noqa: TC001 (annotations are looked at)
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from hailer.connection import Connection
 
 BLOCKING = [name for name, kind in MODELS.items() if kind.blocking]
@@ -124,6 +127,23 @@ def test_an_answer_that_is_no_bytes(caplog: pytest.LogCaptureFixture) -> None:
     assert talk(lambda message: bytearray(message[:1]), "thread", b"x") == [b"x"]
 
 
+async def later(message: bytes) -> bytes:
+    return message
+
+
+@pytest.mark.parametrize("name", ["message", "connection"])
+def test_a_function_that_only_calls_a_coroutine_function(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def for_each(message: bytes) -> Coroutine[Any, Any, bytes]:
+        return later(message)
+
+    def for_all(connection: Any) -> Coroutine[Any, Any, bytes]:
+        return later(connection)
+
+    calls = for_each if name == "message" else for_all
+    assert talk(calls, "thread", b"x") == []
+    assert "gave a coroutine, which nobody awaits: make it async def" in caplog.text
+
+
 def nothing() -> None: ...
 
 
@@ -146,9 +166,10 @@ def keyword(*, message: bytes) -> bytes:
     ("wrong", "says"),
     [
         (3, "is no function"),
-        (Stateful, "is no function"),
+        (Stateful, "is a class"),
         (nothing, "has to take one argument"),
         (two, "has to take one argument"),
+        (partial(two, one=b""), "the partial of two has to take one argument"),
         (keyword, "has to take one argument"),
         (unclear, "cannot be told from its parameter 'thing'"),
         (generator, "is a generator"),

@@ -11,12 +11,13 @@ What a plain function takes is told by the annotation of its one parameter (`byt
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hailer.errors import EndOfStream, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from hailer.connection import Connection, Handler
 
@@ -44,7 +45,9 @@ def as_handler(function: AnyHandler, *, blocking: bool, model: str) -> Handler:
     Raises:
         UsageError: it is none of the three, it cannot be told which, or the model cannot run it.
     """
-    if inspect.isclass(function) or not callable(function):
+    if inspect.isclass(function):
+        raise UsageError(f"{_name(function)} is a class: name an object made of it, or a function; {_HOW}")
+    if not callable(function):
         raise UsageError(f"{_name(function)} is no function: {_HOW}")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 (an object whose __call__ is a coroutine function)
@@ -118,6 +121,8 @@ def _replying(function: Callable[[bytes], Any], *, is_async: bool) -> Handler:
 
 
 def _checked(answer: object, function: Callable[..., object]) -> bytes:
+    if inspect.iscoroutine(answer):
+        raise _never_awaited(answer, function)
     if isinstance(answer, bytes):
         return answer
     if isinstance(answer, (bytearray, memoryview)):
@@ -132,10 +137,22 @@ def _unblocked(function: Callable[[Any], object]) -> Handler:
 
     async def handle(connection: Connection) -> None:
         # Its transport never suspends, so that the plain methods can run its coroutines to their ends.
-        function(BlockingConnection(connection))
+        result = function(BlockingConnection(connection))
+        if inspect.iscoroutine(result):
+            raise _never_awaited(result, function)
 
     return handle
 
 
+def _never_awaited(coroutine: Coroutine[Any, Any, object], function: Callable[..., object]) -> UsageError:
+    """The error for a plain function that only calls a coroutine function, such as a lambda round one."""
+    coroutine.close()
+    return UsageError(
+        f"{_name(function)} gave a coroutine, which nobody awaits: make it async def and await it"
+    )
+
+
 def _name(function: object) -> str:
+    if isinstance(function, partial):
+        return f"the partial of {_name(function.func)}"
     return f"{getattr(function, '__qualname__', None) or repr(function)}"

@@ -12,7 +12,7 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import warn
 from hailer.cli.options import FRAMING, SECONDS, json_option, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, log_to_standard_error
+from hailer.cli.serving import announce, as_typed, drain_at_signals, log_to_standard_error
 from hailer.errors import UsageError
 from hailer.matrix import MODELS, kind_of
 
@@ -221,6 +221,8 @@ def command(
 
     log_to_standard_error(notes)
     wanted = _endpoints(endpoints)
+    if workers is not None and model != "prefork" and _was_typed("workers"):
+        raise UsageError(f"the model {model} has no workers: leave --workers out, or take --model prefork")
     handler, own_framing = _handler(service, settings, wanted)
     server = Server(
         wanted,
@@ -235,12 +237,13 @@ def command(
         message_timeout=message_timeout or None,
         drain=drain,
         once=once,
-        tls=_tls(cert, key, client_ca),
+        tls=_tls(cert, key, client_ca, wanted),
         origins=origins or None,
         amplification=amplification,
         unix_mode=_mode(unix_mode),
     )
     bound = server.bind()
+    drain_at_signals(server)
     try:
         announce(bound)
     except BaseException:
@@ -264,6 +267,25 @@ def _endpoints(words: Sequence[str]) -> list[Endpoint]:
     return [Endpoint.parse(word) for word in words]
 
 
+def _was_typed(parameter: str) -> bool:
+    """Whether it was given on the command line, rather than by a setting meant for several commands."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether it is an endpoint and cannot be module:handler."""
+    from hailer.endpoint import Endpoint  # noqa: PLC0415 (not for --help)
+
+    if text.rpartition(":")[2].replace(".", "").isidentifier():
+        return False
+    try:
+        Endpoint.parse(text)
+    except UsageError:
+        return False
+    return True
+
+
 def _handler(
     name: str, settings: Sequence[str], endpoints: Sequence[Endpoint]
 ) -> tuple[AnyHandler, Framing | None]:
@@ -271,6 +293,10 @@ def _handler(
     if ":" in name:
         from hailer.cli.loading import load_handler  # noqa: PLC0415 (only for handlers of one's own)
 
+        if _is_endpoint(name):
+            raise UsageError(
+                f"{name} is where, not what: name a service first, as in hailer serve echo {name}"
+            )
         if settings:
             raise UsageError("--set is for the built-in services: leave it out with a handler of your own")
         return load_handler(name), None
@@ -278,6 +304,8 @@ def _handler(
 
     service = SERVICES.get(name)
     if service is None:
+        if name.endswith(".py"):
+            raise UsageError(f"{name} is a file: name the function in it too, as in {name}:handle")
         raise UsageError(
             f"there is no service {name!r}: take one of {', '.join(SERVICES)}, or module:handler for your own"
         )
@@ -293,10 +321,18 @@ def _handler(
     return service.build(**{key: value for key, _, value in pairs}), service.framing if streams else None
 
 
-def _tls(cert: str | None, key: str | None, client_ca: str | None) -> ssl.SSLContext | None:
+def _tls(
+    cert: str | None, key: str | None, client_ca: str | None, endpoints: Sequence[Endpoint]
+) -> ssl.SSLContext | None:
     if cert is None:
         if key is not None or client_ca is not None:
             raise UsageError("--key and --client-ca go with a certificate: give --cert too")
+        for endpoint in endpoints:
+            if endpoint.scheme in ("tls", "wss"):
+                raise UsageError(
+                    f"{endpoint} needs a certificate: give --cert and --key"
+                    f" (hailer cert {endpoint.host or 'localhost'} makes both, for development)"
+                )
         return None
     from hailer.net.certificates import server_context  # noqa: PLC0415 (only for TLS)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import shutil
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -16,15 +18,35 @@ if TYPE_CHECKING:
 
     from hailer.cli.notes import Notes
     from hailer.endpoint import Endpoint
+    from hailer.server import Server
 
-__all__ = ["announce", "as_typed", "log_to_standard_error"]
+__all__ = ["announce", "as_typed", "drain_at_signals", "log_to_standard_error"]
 
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
 def log_to_standard_error(notes: Notes) -> None:
     """Have the log written to standard error, as much of it as -v and -q ask for."""
     logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], format="hailer: %(message)s")
+
+
+def drain_at_signals(server: Server) -> None:
+    """Let SIGTERM and Ctrl-C drain a server also before it serves and when it has ended.
+
+    While it serves it sees to them itself. Whoever has read ``listening on`` may send one at once, and some
+    (timeout, a terminal with a whole job) send two.
+    """
+
+    def on_signal(number: int, _frame: object) -> None:
+        if server.ended_by is None:
+            server.ended_by = number
+        server.drain()
+
+    for number in _ENDING:
+        signal.signal(number, on_signal)
+    # The interpreter takes handlers away before it is gone; a signal then would make of a good end a bad one.
+    atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in _ENDING])
 
 
 def announce(endpoints: Sequence[Endpoint]) -> None:

@@ -87,7 +87,7 @@ def _finger(directory: str | None = None, relay: str | None = None) -> Handler:
         from hailer.services.relay_users import RelayUsers  # noqa: PLC0415
 
         return finger(RelayUsers(relay))
-    raise UsageError("finger knows nobody by itself: give either directory=PATH or relay=ENDPOINT")
+    raise UsageError("finger knows nobody by itself: give either directory=PATH or relay=ENDPOINT (--set)")
 
 
 # The framings: echo, discard and time move bytes, in which any mark may occur; hello and ack have an exact
