@@ -7,6 +7,7 @@ is mended here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+import hailer
 from hailer.matrix import MODELS
 from tests.examples.conftest import EXAMPLES, finish, free_port
 
@@ -153,6 +155,18 @@ def test_their_talker_and_our_listener(build: Build, run: Run, text: str) -> Non
     assert listener.process.returncode == 0
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_their_talker_and_our_message_server(build: Build, run: Run, model: str) -> None:
+    port = free_port()
+    talker = build("talker", demo_program("talker", port))
+    server = run(*example("message_server.py", f"udp4://*:{port}", "--model", model))
+    assert call_until_listening(*example("message_client.py", "--udp", "127.0.0.1", port), text="?\n").stdout
+    assert server.until("\n") == "Here is the message: ?\n"
+    for text in ("good morning", "x" * 255):
+        assert call(talker, "127.0.0.1", text).returncode == 0
+        assert server.until("\n") == f"Here is the message: {text}\n"
+
+
 @pytest.mark.parametrize("text", ["good morning", "x" * 150])
 def test_our_talker_and_their_listener(build: Build, run: Run, text: str) -> None:
     port = free_port()
@@ -167,6 +181,66 @@ def test_our_talker_and_their_listener(build: Build, run: Run, text: str) -> Non
         f"listener: packet is {len(taken)} bytes long",
         f'listener: packet contains "{taken}"',
     ]
+
+
+# The same with the command, and with a client for asyncio.
+
+
+def command(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-X", "dev", "-m", "hailer", *words)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_their_client_and_our_hello_service(build: Build, run: Run, model: str) -> None:
+    port = free_port()
+    client = build("client", demo_program("client", port))
+    run(*command("serve", "hello", f"tcp://*:{port}", "--model", model)).until("listening on")
+    for host in ("127.0.0.1", "::1"):
+        done = call(client, host)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"client: connecting to {host}\nclient: received 'Hello, world!'\n"
+
+
+def test_our_commands_and_their_server_and_listener(build: Build, run: Run) -> None:
+    port = free_port()
+    server = run(build("server", demo_program("server", port)), terminal=True)
+    server.until("server: waiting for connections...")
+    done = call(*command("connect", f"localhost:{port}", "--framing", "eof"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello, world!", "")
+    server.until("server: got connection from 127.0.0.1")
+    listener = run(build("listener", demo_program("listener", port)), terminal=True)
+    listener.until("listener: waiting to recvfrom...")
+    done = call(*command("talk", f"udp4://localhost:{port}", "by the command"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'listener: packet contains "by the command"' in listener.rest()
+
+
+def test_their_talker_and_our_listen(build: Build, run: Run) -> None:
+    port = free_port()
+    talker = build("talker", demo_program("talker", port))
+    listener = run(*command("listen", f"udp4://127.0.0.1:{port}", "--count", "1"))
+    listener.until("listening on")
+    call(talker, "127.0.0.1", "by theirs")
+    assert listener.rest().endswith(" by theirs\n")
+    assert listener.process.returncode == 0
+
+
+def test_our_client_for_asyncio_and_their_servers(build: Build, run: Run) -> None:
+    ports = free_port(), free_port()
+    hello = run(build("server", demo_program("server", ports[0])), terminal=True)
+    hello.until("server: waiting for connections...")
+    acknowledging = run(build_tutorial(build, "server"), ports[1])
+
+    async def ask() -> None:
+        async with hailer.connect(f"tcp4://localhost:{ports[0]}", framing="eof") as connection:
+            assert await connection.receive(5) == b"Hello, world!"
+        where = f"tcp4://localhost:{ports[1]}"
+        async with hailer.connect(where, framing="raw", retries=50, retry_delay=0.1) as connection:
+            await connection.send(b"from a task\n")
+            assert await connection.receive(5) == b"I got your message"
+
+    asyncio.run(ask())
+    assert acknowledging.rest() == "Here is the message: from a task\n\n"
 
 
 # The tutorial: one message and its acknowledgement.
