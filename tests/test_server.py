@@ -143,8 +143,7 @@ def test_without_descriptors_for_itself_a_server_leaves_nothing_open(model: Any)
         try:
             server.serve(signals=False)
         except ListenError as error:
-            assert "too many files open" in str(error)
-            failures += 1
+            failures += "too many files open" in str(error)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         gc.collect()
