@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hailer
-from tests.docs.test_pages import BLOCK, Relay, environment, on_port
+from tests.docs.test_pages import BLOCK, Relay, commands, environment, free_port, on_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,19 +82,28 @@ def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
 
 def test_one_handler_serves_as_the_readme_says(tmp_path: Path) -> None:
     [handler] = [block for block in blocks("python") if "def handle" in block]
-    [command] = [block for block in blocks("console") if "hailer serve" in block]
+    shown = [block for block in blocks("console") if "hailer serve" in block or "localhost:700" in block]
+    ports = {port: free_port() for port in ("7000", "7001")}
+    for old, new in ports.items():
+        shown = [block.replace(old, new) for block in shown]
+    served, *others = shown
+    command, *listening = served.splitlines()
     (tmp_path / "shout.py").write_text(handler, encoding="utf-8")
-    words = re.sub(r":70\d\d", ":0", command.removeprefix("$ hailer").strip()).split()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hailer", *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+    whole = [sys.executable, "-m", "hailer"]
+    words = command.removeprefix("$ hailer ").split()
+    process = subprocess.Popen([*whole, *words], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         assert process.stdout is not None
-        for _ in range(6):  # three endpoints on two addresses each
-            endpoint = process.stdout.readline().strip().removeprefix("listening on ")
+        assert [process.stdout.readline().strip() for _ in listening] == listening
+        for endpoint in (line.removeprefix("listening on ") for line in listening):
             with hailer.connect(endpoint, receive_timeout=20) as connection:
                 connection.send(b"hello")
                 assert connection.receive() == b"HELLO"
+        for command, said in commands("".join(f"```console\n{block}```\n" for block in others)):
+            client = [*whole, *shlex.split(command)[1:]]
+            done = subprocess.run(client, capture_output=True, text=True, timeout=20, check=False)
+            assert (done.returncode, done.stdout.splitlines()) == (0, said)
+        assert len(others) == 1
     finally:
         process.terminate()
         process.communicate(timeout=20)
