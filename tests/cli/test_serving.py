@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hailer.matrix import MODELS
+from tests.cli.conftest import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +19,49 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Process
 
     Start = Callable[..., Process]
+
+
+def redirected(
+    env: dict[str, str], how: str, *args: str, data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command with a shell's redirections."""
+    command = ["sh", "-c", f'exec "$@" {how}', "sh", *COMMAND, *args]
+    return subprocess.run(command, input=data, capture_output=True, timeout=20, env=env, check=False)
+
+
+@pytest.mark.parametrize(
+    "words", [["serve", "--list"], ["serve", "--help"], ["serve", "echo", "tcp4://127.0.0.1:0"]]
+)
+def test_a_full_disk_is_no_bug(env: dict[str, str], words: list[str]) -> None:
+    done = redirected(env, ">/dev/full", *words)
+    assert done.returncode == 1
+    assert done.stderr == (
+        b"hailer: standard output cannot be written (no space left on device): send it elsewhere\n"
+    )
+
+
+def test_a_closed_output_is_not_the_socket(env: dict[str, str]) -> None:
+    """The next descriptor that is opened has the number of the one that is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        process = subprocess.Popen(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "connect", f"127.0.0.1:{server.getsockname()[1]}"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+        )
+        with server.accept()[0] as peer, process:
+            peer.sendall(b"for standard output\n")
+            peer.settimeout(10)
+            assert peer.recv(100) == b"", "it came back"
+            assert process.stderr is not None
+            assert b"standard output is closed: send it elsewhere" in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_a_closed_input_has_ended(env: dict[str, str]) -> None:
+    done = redirected(env, "<&-", "serve", "echo", "stdio:")
+    assert (done.returncode, done.stdout) == (0, b"")
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hailer.endpoint import Endpoint
+from tests.cli.conftest import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +67,15 @@ def test_nobody_needs_to_listen_unless_connected(hailer: Run) -> None:
     done = hailer("talk", "127.0.0.1", port, "hello", "--connected")
     assert done.returncode == 7
     assert b"nobody listens" in done.stderr
+
+
+@pytest.mark.parametrize("family", ["127.0.0.1", "localhost"])
+def test_all_are_sent_though_nobody_listens(hailer: Run, family: str) -> None:
+    port = str(free_port())
+    done = hailer("talk", family, port, "hello", "--count", "50")
+    assert (done.returncode, done.stdout.count(b"sent 5 bytes"), done.stderr) == (0, 50, b"")
+    done = hailer("talk", family, port, "hello", "--count", "50", "--connected")
+    assert (done.returncode, done.stderr.count(b"nobody listens")) == (7, 1)
 
 
 def test_answers_of_that_peer(start: Start, hailer: Run) -> None:
@@ -141,6 +153,38 @@ def test_listen_to_the_first_sender_only(start: Start) -> None:
         _, out, _ = process.end()
     assert b"second" not in out
     assert b" third\n" in out
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "closed", "gone"])
+def test_listen_ends_when_what_comes_cannot_be_shown(env: dict[str, str], output: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "listen", "udp4://127.0.0.1:0"]
+    if output != "gone":
+        command = ["sh", "-c", f'exec "$@" >{"&-" if output == "closed" else output}', "sh", *command]
+    process = subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=env)
+    os.close(writer)
+    assert process.stderr is not None
+    with process.stderr:
+        port = int(process.stderr.readline().rpartition(b":")[2])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"hello", ("127.0.0.1", port))
+        assert process.wait(20) == (141 if output == "gone" else 1)
+        said = process.stderr.read()
+    assert (b"standard output" in said, said.count(b"\n")) == ((False, 0) if output == "gone" else (True, 1))
+
+
+@pytest.mark.parametrize("words", [["--count", "2"], ["--connected"]])
+def test_listen_says_what_is_for_datagrams(hailer: Run, words: list[str]) -> None:
+    done = hailer("listen", "tcp4://127.0.0.1:0", *words)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"--count and --connected are for datagrams" in done.stderr
+
+
+def test_listen_has_no_certificate(hailer: Run) -> None:
+    done = hailer("listen", "tls://localhost:0")
+    assert done.returncode == 2
+    assert b"take another endpoint, or hailer serve with --cert" in done.stderr
 
 
 def test_listen_gives_up(hailer: Run) -> None:

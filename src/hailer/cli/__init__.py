@@ -25,11 +25,21 @@ from hailer._version import __version__
 __all__ = ["main"]
 
 
+def _open_what_is_closed() -> None:
+    """Take the numbers of standard streams that are closed, lest a socket gets one and is written to."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
 def main() -> NoReturn:
     """Run the command line of this process and exit with its code."""
     if sys.argv[1:] == ["--version"]:
         print(f"hailer {__version__}")  # without click, whose import is most of the time
         sys.exit(0)
+    _open_what_is_closed()
     try:
         from hailer.cli.group import run_command  # noqa: PLC0415 (Ctrl-C while it is imported is quiet too)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hailer.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, exit_code
-from hailer.cli.notes import ReaderGone, warn
+from hailer.cli.notes import ReaderGone, output_error, warn
 from hailer.errors import HailerError, Refused
 from hailer.text import printable
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["tell"]
+
+_OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def tell(error: BaseException) -> int:
@@ -30,6 +33,8 @@ def tell(error: BaseException) -> int:
     """
     if isinstance(error, BaseExceptionGroup):
         error = _first(error)
+    if isinstance(error, OSError) and error.errno in _OF_OUTPUT:
+        error = output_error(error)  # of a help text, such as that of a full disk; others are mapped already
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
     if isinstance(error, ReaderGone):

@@ -11,10 +11,10 @@ import click
 
 from hailer.cli.exits import DONE, FAILED
 from hailer.cli.group import verb
-from hailer.cli.notes import warn
+from hailer.cli.notes import OutputError, warn
 from hailer.cli.options import FRAMING, SECONDS, json_option, option, verbosity_options
 from hailer.cli.output import Output, as_field, on_terminal
-from hailer.errors import EndOfStream, MessageTooLong, TimedOut
+from hailer.errors import EndOfStream, MessageTooLong, TimedOut, UsageError
 
 if TYPE_CHECKING:
     from hailer.cli.notes import Notes
@@ -88,6 +88,15 @@ def command(
             return await datagrams.listen(endpoint, framing, max_message, notes)
 
         run(listen())
+    if count is not None or connected:
+        raise UsageError(
+            f"--count and --connected are for datagrams, and {endpoint} takes one connection: leave them out"
+        )
+    if endpoint.scheme in ("tls", "wss"):
+        raise UsageError(
+            f"{endpoint} needs a certificate, which hailer listen has none of: take another endpoint, or"
+            " hailer serve with --cert"
+        )
     run(_converse(endpoint, framing, max_message, timeout or None, as_json, notes))
 
 
@@ -111,6 +120,7 @@ class _Datagrams:
         self._silence = asyncio.timeout(None)
         self._enough = asyncio.Event()
         self._code = DONE
+        self._failure: OutputError | None = None
 
     async def listen(
         self, endpoint: Endpoint, framing: Framing | None, max_message: int, notes: Notes
@@ -125,6 +135,8 @@ class _Datagrams:
                 enough.cancel()
                 if serving.done():
                     serving.result()  # its error
+                if self._failure is not None:
+                    raise self._failure
         except TimeoutError:
             raise _nothing_came(endpoint, self._timeout) from None
         finally:
@@ -151,7 +163,12 @@ class _Datagrams:
             self._left -= len(shown)
             self._expect()
             if shown:
-                await self._output.write(b"".join(self._line(peer, each) for each in shown))
+                try:
+                    await self._output.write(b"".join(self._line(peer, each) for each in shown))
+                except OutputError as error:
+                    # The end of the command, and not only of what this peer says.
+                    self._failure = error
+                    self._left = 0
             if not self._left:
                 self._enough.set()
 

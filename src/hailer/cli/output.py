@@ -8,8 +8,9 @@ import json
 import os
 import select
 import stat
+import sys
 
-from hailer.cli.notes import output_error
+from hailer.cli.notes import OutputError, output_error
 from hailer.text import printable
 
 __all__ = ["Output", "as_field", "on_terminal", "one_line"]
@@ -42,6 +43,9 @@ class Output:
             ReaderGone: nobody reads any more.
             OutputError: it cannot be written, such as on a full disk.
         """
+        if sys.stdout is None:
+            # It was closed when the program started; its number may be somebody else's by now.
+            raise OutputError("standard output is closed: send it elsewhere, such as to /dev/null")
         try:
             async with self._turn:  # what two tasks write is each whole
                 view = memoryview(data)

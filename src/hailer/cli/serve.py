@@ -10,7 +10,7 @@ import click
 
 from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
-from hailer.cli.notes import warn
+from hailer.cli.notes import output_error, warn
 from hailer.cli.options import FRAMING, SECONDS, json_option, option, verbosity_options
 from hailer.cli.serving import announce, as_typed, drain_at_signals, log_to_standard_error
 from hailer.errors import UsageError
@@ -34,7 +34,10 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
     if wanted and not context.resilient_parsing:
         from hailer.cli.matrix import tables  # noqa: PLC0415 (only for who asks)
 
-        click.echo(tables(as_json="--json" in sys.argv))
+        try:
+            click.echo(tables(as_json="--json" in sys.argv))
+        except OSError as error:
+            raise output_error(error) from error
         context.exit()
 
 

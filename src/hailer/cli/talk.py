@@ -25,6 +25,9 @@ __all__ = ["command"]
 _ANSWERS_WITHIN: Final = 1.0
 """Seconds of silence after which no more answers are waited for, unless --timeout says another time."""
 
+_REFUSALS: Final = 5
+"""Answers of the network to earlier datagrams, at most, that can come in the way of one."""
+
 _MAX_LINE: Final = 65536
 
 
@@ -76,7 +79,7 @@ def command(
         ) as connection:
             async for message in _messages(text):
                 for _ in range(count):
-                    await connection.send(message)
+                    await _send(connection, message, connected=connected)
                     await _tell(output, connection.peer, len(message), as_json=as_json)
             if connected:
                 patience = _ANSWERS_WITHIN if timeout is None else limit
@@ -113,6 +116,18 @@ async def _messages(text: bytes | None) -> AsyncIterator[bytes]:
         async for batch in console.batches():
             for line in batch:
                 yield line
+
+
+async def _send(connection: Connection, message: bytes, *, connected: bool) -> None:
+    """Send a datagram, whether or not those before it found somebody."""
+    for _ in range(_REFUSALS):
+        try:
+            return await connection.send(message)
+        except ConnectionLost as error:
+            # The network's word on an earlier datagram; this one was not sent.
+            if connected:
+                raise DialError(str(error)) from None
+    return await connection.send(message)
 
 
 async def _tell(output: Output, peer: Endpoint, size: int, *, as_json: bool) -> None:
