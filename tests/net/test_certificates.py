@@ -367,4 +367,4 @@ def test_contexts_do_not_need_what_makes_certificates() -> None:
         "except Exception as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "making certificates needs the cryptography package: pip install 'hailer[cert]'\n"
+    assert done.stdout == "making certificates needs the cryptography package: pip install cryptography\n"

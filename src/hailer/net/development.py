@@ -107,7 +107,7 @@ def _crypto() -> ModuleType:
         from hailer.net import authority  # noqa: PLC0415 (an extra, and slow to load)
     except ImportError as error:
         raise UsageError(
-            "making certificates needs the cryptography package: pip install 'hailer[cert]'"
+            "making certificates needs the cryptography package: pip install cryptography"
         ) from error
     return authority
 
