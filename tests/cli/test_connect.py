@@ -234,6 +234,15 @@ def test_datagrams(start: Callable[..., Process], hailer: Run) -> None:
     assert hailer("connect", endpoint, "--send", "three").stdout == b"three\n"
 
 
+def test_datagrams_that_nobody_takes(hailer: Run) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        endpoint = f"udp4://127.0.0.1:{sock.getsockname()[1]}"
+    for done in (hailer("connect", endpoint, "--send", "x"), hailer("connect", endpoint, data=b"x\n")):
+        assert (done.returncode, done.stdout) == (7, b"")
+        assert b"nobody listens on" in done.stderr
+
+
 def test_a_framing_where_there_is_none_to_choose(hailer: Run) -> None:
     done = hailer("connect", "udp://localhost:7", "--framing", "line")
     assert done.returncode == 2

@@ -25,7 +25,10 @@ from hailer.cli.options import (
 from hailer.cli.output import Output, as_field, on_terminal
 from hailer.errors import (
     ConnectionEnded,
+    ConnectionLost,
+    DialError,
     EndOfStream,
+    HailerError,
     MessageError,
     MessageTooLong,
     TimedOut,
@@ -154,21 +157,27 @@ class Talk:
             finish: close the sending side after it, for a framing in which that ends the message.
         """
         connection = self._connection
-        await connection.send(message, self._patience)
-        if finish:
-            await connection.finish()
         try:
-            answer = await connection.receive(self._patience)
-        except EndOfStream:
-            raise EndOfStream(
-                f"{connection.peer} ended the connection without an answer: look at what it expects"
-            ) from None
-        except TimedOut:
-            raise self._silent() from None
+            await connection.send(message, self._patience)
+            if finish:
+                await connection.finish()
+            answer = await self._answer()
+        except ConnectionLost as error:
+            raise self._lost(error) from None
         output = Output()
         shown = self._shown([answer])
         await output.write(on_terminal(shown) if output.is_terminal else shown)
         return DONE
+
+    async def _answer(self) -> bytes:
+        try:
+            return await self._connection.receive(self._patience)
+        except EndOfStream:
+            raise EndOfStream(
+                f"{self._connection.peer} ended the connection without an answer: look at what it expects"
+            ) from None
+        except TimedOut:
+            raise self._silent() from None
 
     async def both_ways(self, max_line: int, notes: Notes) -> int:
         """Send input and show what arrives, until the server ends.
@@ -195,7 +204,7 @@ class Talk:
         if not self._connection.peer.is_datagram:
             tell(f"{self._connection.peer} ended the connection")
         if self._unsent is not None:
-            raise self._unsent
+            raise self._lost(self._unsent)
         return FAILED if self._failed else DONE
 
     async def _send_input(self, console: Console) -> None:
@@ -222,6 +231,8 @@ class Talk:
                 messages = await self._connection.receive_many()
             except EndOfStream:
                 return
+            except ConnectionLost as error:
+                raise self._lost(error) from None
             except TruncatedMessage as error:
                 if error.partial:
                     await console.show(self._shown([error.partial]))
@@ -239,6 +250,11 @@ class Talk:
         """Begin the wait for what the server says next, once it cannot be waiting for us."""
         if self._input_ended and self._patience is not None and not self._silence.expired():
             self._silence.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    def _lost(self, error: ConnectionEnded) -> HailerError:
+        """The error itself; but who refuses datagrams was never connected."""
+        refused = isinstance(error, ConnectionLost) and self._connection.peer.is_datagram
+        return DialError(str(error)) if refused else error
 
     def _silent(self) -> TimedOut:
         return TimedOut(
