@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,12 +25,12 @@ from hailer.errors import (
     UsageError,
 )
 from hailer.matrix import MODELS, why_not_model
+from hailer.runtime.sockets import RESET_ON_CLOSE
 from hailer.services.echo import echo
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-    from pathlib import Path
 
     from hailer.matrix import ModelName
     from hailer.runtime.blocking import BlockingConnection
@@ -92,10 +94,139 @@ def test_what_cannot_be_is_said_before_anything_is_opened() -> None:
         hailer.connect("localhost")
     with pytest.raises(UsageError, match="is not encrypted"):
         hailer.connect("localhost:7", tls=hailer.client_context())
+    with pytest.raises(UsageError, match="shows no certificate"):
+        hailer.connect("localhost:7", server_name="example.org")
+    with pytest.raises(UsageError, match="at least 1"):
+        hailer.connect("localhost:7", max_message=0)
 
 
-async def connected(endpoint: str) -> hailer.Connection:
-    return await hailer.connect(endpoint)
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("seconds", [math.inf, 30 * 86400.0, 1e12])
+def test_time_outs_may_be_as_long_as_one_likes(server: hailer.Server, at: int, seconds: float) -> None:
+    endpoint = server.endpoints[at]
+    with hailer.connect(endpoint, timeout=seconds, receive_timeout=seconds) as client:
+        client.send(b"blocking")
+        assert client.receive() == b"blocking"
+
+    async def in_a_loop() -> None:
+        async with hailer.connect(endpoint, timeout=seconds, receive_timeout=seconds) as connection:
+            await connection.send(b"in a loop")
+            assert await connection.receive() == b"in a loop"
+
+    asyncio.run(in_a_loop())
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp", "ws"])
+@pytest.mark.parametrize("model", MODELS)
+def test_and_those_of_servers_too(model: ModelName, scheme: str) -> None:
+    with (
+        hailer.Server(f"{scheme}://127.0.0.1:0", echo, model, idle_timeout=1e12, workers=1) as server,
+        hailer.connect(server.endpoints[0], receive_timeout=15) as client,
+    ):
+        client.send(b"hello")
+        assert client.receive() == b"hello"
+
+
+def test_used_twice_at_once_and_one_after_the_other(server: hailer.Server) -> None:
+    connecting = hailer.connect(server.endpoints[0], receive_timeout=15)
+    for _ in range(2):
+        with connecting as client:
+            client.send(b"hello")
+            assert client.receive() == b"hello"
+            with pytest.raises(UsageError, match="open already"), connecting:
+                pass
+
+    async def in_a_loop() -> None:
+        for _ in range(2):
+            async with connecting as client:
+                await client.send(b"hello")
+                assert await client.receive() == b"hello"
+                with pytest.raises(UsageError, match="open already"):
+                    async with connecting:
+                        pass
+
+    asyncio.run(in_a_loop())
+    nobody = hailer.connect("no-such-host.invalid:7")
+    for _ in range(2):
+        with pytest.raises(ResolveError), nobody:
+            pass
+
+
+def descriptors() -> set[str]:
+    """What this process has open; a listing has one of its own, which is gone by the time it is looked at."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(f"{each.name} {each.readlink()}")
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are looked up in /proc")
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "ws", "wss"])
+def test_a_connect_that_is_cancelled_at_any_step_leaves_nothing_open(
+    scheme: str, tmp_path: Path, authority: trustme.CA
+) -> None:
+    serving, connecting = contexts(tmp_path, authority, shown=False, asked=False)
+    encrypted = scheme in ("tls", "wss")
+
+    async def cancel_after(endpoint: hailer.Endpoint, turns: int) -> bool:
+        before = descriptors()
+        task = asyncio.ensure_future(connect_and_close(endpoint))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        await asyncio.sleep(0)  # asyncio closes a socket in its next turn
+        assert descriptors() == before
+        return isinstance(outcome, asyncio.CancelledError)
+
+    async def connect_and_close(endpoint: hailer.Endpoint) -> None:
+        connection = await hailer.connect(endpoint, tls=connecting if encrypted else None)
+        connection.abort()
+
+    async def every(endpoint: hailer.Endpoint) -> list[bool]:
+        return [await cancel_after(endpoint, turns) for turns in range(30)]
+
+    with hailer.Server(f"{scheme}://127.0.0.1:0", echo, "fork", tls=serving if encrypted else None) as server:
+        assert asyncio.run(every(server.endpoints[0]))[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are looked up in /proc")
+@pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x03\0", b"HTTP/1.1 403 Forbidden\r\n\r\n", b"nonsense\r\n"])
+@pytest.mark.parametrize("end", ["close", "reset", "silence"])
+def test_a_connect_that_fails_at_any_step_leaves_nothing_open(scheme: str, said: bytes, end: str) -> None:
+    before = descriptors()
+
+    def answer(listener: socket.socket, over: threading.Event) -> None:
+        with ExitStack() as peers:
+            for _ in range(2):
+                peer = peers.enter_context(listener.accept()[0])
+                peer.recv(1000)
+                peer.sendall(said)
+                if end == "reset":
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                if end != "silence":
+                    peer.close()
+            over.wait(15)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+        thread = threading.Thread(target=answer, args=(listener, over))
+        thread.start()
+        endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(HailerError) as failed:
+            hailer.connect(endpoint, timeout=0.1 if end == "silence" else 15).open()
+        with pytest.raises(type(failed.value)):
+            asyncio.run(connected(endpoint, 0.1 if end == "silence" else 15))
+        over.set()
+        thread.join()
+        assert ": " in str(failed.value)
+    assert descriptors() == before
+
+
+async def connected(endpoint: str, timeout: float = 10.0) -> hailer.Connection:
+    return await hailer.connect(endpoint, timeout=timeout)
 
 
 def test_nobody_listens_and_nobody_is_called_so() -> None:

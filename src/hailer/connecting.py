@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from hailer.connection import dialler
 from hailer.endpoint import Endpoint
 from hailer.errors import UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
+from hailer.framing.base import check_max_message
 from hailer.matrix import kind_of, why_not_framing
 from hailer.runtime.establish import TLS_SCHEMES, connect_layers, make_connection
 
@@ -68,7 +70,8 @@ def connect(
 
     Raises, once it connects:
         EndpointError: the text is no endpoint.
-        UsageError: the framing does not exist or does not go with the endpoint.
+        UsageError: the framing does not exist or does not go with the endpoint, or another argument makes
+            no sense.
         ResolveError: the name does not resolve.
         DialError: no address could be reached.
         TlsError: the certificate is not to be trusted, or TLS was not agreed on.
@@ -82,6 +85,9 @@ def connect(
             raise UsageError(f"{parsed} takes no framing: {reason}")
     if tls is not None and parsed.scheme not in TLS_SCHEMES:
         raise UsageError(f"{parsed} is not encrypted: write tls:// or wss://, or leave tls out")
+    if server_name is not None and parsed.scheme not in TLS_SCHEMES:
+        raise UsageError(f"{parsed} shows no certificate: write tls:// or wss://, or leave server_name out")
+    check_max_message(max_message)
     return Connecting(
         parsed,
         timeout,
@@ -115,11 +121,12 @@ class Connecting:
         server_name: str | None,
     ) -> None:
         self._endpoint = endpoint
-        self._timeout = timeout
+        self._timeout = None if timeout == math.inf else timeout
         self._dialling = dialling
         self._messages = messages
         self._tls = tls
         self._server_name = server_name
+        self._entered = False
         self._open: Connection | None = None
         self._open_blocking: BlockingConnection | None = None
 
@@ -129,14 +136,20 @@ class Connecting:
         return self._connect().__await__()
 
     async def __aenter__(self) -> Connection:
-        self._open = await self._connect()
+        self._enter()
+        try:
+            self._open = await self._connect()
+        except BaseException:
+            self._entered = False
+            raise
         return self._open
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._open is not None
-        await self._open.close()
+        connection, self._open, self._entered = self._open, None, False
+        await connection.close()
 
     # In any other.
 
@@ -155,14 +168,26 @@ class Connecting:
         return BlockingConnection(run_to_end(self._connect_by(dial_blocking)))
 
     def __enter__(self) -> BlockingConnection:
-        self._open_blocking = self.open()
+        self._enter()
+        try:
+            self._open_blocking = self.open()
+        except BaseException:
+            self._entered = False
+            raise
         return self._open_blocking
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._open_blocking is not None
-        self._open_blocking.close()
+        connection, self._open_blocking, self._entered = self._open_blocking, None, False
+        connection.close()
+
+    def _enter(self) -> None:
+        """Let no second block in before the first is left: its connection would be lost sight of."""
+        if self._entered:
+            raise UsageError("this connection is open already: call hailer.connect again for another")
+        self._entered = True
 
     async def _connect(self) -> Connection:
         chosen = dialler.get()  # inside a handler its model knows how
@@ -184,10 +209,10 @@ class Connecting:
                 max_message=self._messages["max_message"],
                 deadline=deadline,
             )
+            return make_connection(transport, **self._messages)
         except BaseException:
             leaf.abort()
             raise
-        return make_connection(transport, **self._messages)
 
 
 def _loop_runs() -> bool:

@@ -316,6 +316,24 @@ def test_tasks_push_while_another_pulls() -> None:
 # How streams end.
 
 
+def test_what_tls_itself_has_to_say_does_not_stand_in_the_way_of_reading() -> None:
+    async def main() -> None:
+        version = ssl.TLSVersion.TLSv1_2  # in which a handshake ends with nothing unread
+        client, server = await agree(lockstep_pair(), serving(version), connecting(version))
+        # The peer reads only once it has been read from, and wants an answer of TLS's own meanwhile.
+        sending = asyncio.create_task(server.push(b"much", soon()))
+        await asyncio.sleep(0)
+        server._outgoing.write(b"such as the answer to a key update")
+        answering = asyncio.create_task(client.push(b"first read this", soon()))
+        assert await server.pull(100, soon()) == b"first read this"
+        await answering
+        client.abort()
+        server.abort()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_end_without_goodbye_is_a_loss(version: ssl.TLSVersion) -> None:
     async def main() -> None:
@@ -433,6 +451,15 @@ def test_changed_bytes_are_an_error_that_stays() -> None:
             await server.push(b"x")
         with pytest.raises(TlsError):  # the alert says why
             await client.pull(100, soon())
+        await client.close()
+        await server.close()
+
+    asyncio.run(main())
+
+
+def test_a_full_name_may_end_in_a_dot() -> None:
+    async def main() -> None:
+        client, server = await agree(memory_pair(), serving(), connecting(), "localhost.")
         await client.close()
         await server.close()
 

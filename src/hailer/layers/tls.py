@@ -127,7 +127,8 @@ class TlsTransport:
             UsageError: the context is not for clients, or a name is missing.
         """
         if server_name is not None:
-            server_name = server_name.partition("%")[0]  # no certificate has the zone of an IPv6 address
+            # No certificate has the zone of an IPv6 address, nor the dot that ends a full name (RFC 6066).
+            server_name = server_name.partition("%")[0].removesuffix(".")
         return await cls._agree(inner, context, server_name, deadline, serving=False)
 
     @classmethod
@@ -188,7 +189,9 @@ class TlsTransport:
                 if self._outgoing.pending:
                     await self._say_last_word()
                 raise self._lost.with_traceback(None)
-            if self._outgoing.pending:
+            # While another task is sending this is left to the next to do so: a peer that reads only once it
+            # is read from would make both wait for ever.
+            if self._outgoing.pending and not self._order.taken:
                 await self._flush(deadline)
             # From here to the next turn nothing is awaited but this pull, so whoever cancels loses nothing.
             raw = await self._inner.pull(_READ, deadline)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import selectors
 import socket
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from hailer.net.address import Address
 
 __all__ = ["Dialling", "Waits", "dial", "dial_async", "dial_by"]
+
+_LONGEST = 86400.0
+"""Seconds of one wait at most: the system's calls take no more than some weeks."""
 
 
 class Dialling(TypedDict, total=False):
@@ -213,7 +217,7 @@ class _Call:
     """What holds for all tries of one call: its endpoint, its deadline and its retries."""
 
     def __init__(self, endpoint: Endpoint, options: Dialling) -> None:
-        timeout = options["timeout"]
+        timeout = None if options["timeout"] == math.inf else options["timeout"]
         retries, retry_delay = options.get("retries", 0), options.get("retry_delay", 0.5)
         if timeout is not None and not timeout > 0:
             raise UsageError(f"a timeout of {timeout} seconds leaves no time: give more than 0, or None")
@@ -305,7 +309,7 @@ class _Race:
     def wait(self) -> float | None:
         """Say how many seconds to wait for a socket before the next step; None for without end."""
         times = [at for at in (self._schedule.due, self._call.deadline) if at is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return min(max(0.0, min(times) - time.monotonic()), _LONGEST) if times else None
 
     def close(self) -> None:
         """Close all sockets that are still being connected."""

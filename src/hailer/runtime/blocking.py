@@ -23,6 +23,7 @@ from hailer.runtime.sockets import (
     closed_error,
     discard,
     finished_error,
+    poll_until,
 )
 
 if TYPE_CHECKING:
@@ -289,9 +290,7 @@ class BlockingTransport(Names):
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self._socket, select.POLLOUT)
-        if deadline is None:
-            return bool(self._poll.poll())
-        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        return poll_until(self._poll, deadline)
 
     def _explain(self, error: OSError, doing: Doing) -> HailerError:
         if self._closed or self._aborted:

@@ -6,8 +6,11 @@ import select
 import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from hailer.runtime.sockets import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +52,7 @@ class Flag:
         """Wait until it is set, at most so long; tell whether it is."""
         poll = select.poll()
         poll.register(self, select.POLLIN)
-        return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        return poll_until(poll, None if seconds is None else time.monotonic() + seconds)
 
     @contextmanager
     def set_by_signals(self) -> Iterator[None]:

@@ -31,6 +31,9 @@ log = logging.getLogger("hailer.runtime")
 _COMPACT = 64
 """Cancelled timers, at least, before they are swept out of the heap."""
 
+_LONGEST = 86400.0
+"""Seconds of one wait at most: the system's calls take no more than some weeks."""
+
 _CHANCES = 3
 """A handler may catch the error of a foreign await and await again; it does not get to do so for ever."""
 
@@ -383,7 +386,9 @@ class ReadyLoop:
                 if soon:
                     wait: float | None = 0.0
                 elif timers:
-                    wait = max(0.0, timers[0][0] - monotonic())
+                    wait = timers[0][0] - monotonic()
+                    if not 0.0 <= wait <= _LONGEST:
+                        wait = 0.0 if wait < 0.0 else _LONGEST
                 else:
                     wait = None
                 for fd, event in poll(wait):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from hailer.endpoint import Endpoint, from_sockaddr
@@ -12,6 +13,8 @@ from hailer.net.address import scheme_of
 from hailer.net.options import set_keepalive, set_nodelay
 
 if TYPE_CHECKING:
+    import select
+
     from hailer.net.address import RawAddress
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "discard",
     "finished_error",
     "keeps_records",
+    "poll_until",
     "prepare",
 ]
 
@@ -36,6 +40,9 @@ RECEIVE_SIZE = 64 * 1024
 """The most bytes of one recv: room for all of them is made before it is known how many come."""
 
 _DISCARD = 1 << 20
+
+_LONGEST = 86400.0
+"""Seconds of one poll at most: it takes no more than some weeks."""
 
 
 class Names:
@@ -105,6 +112,16 @@ def discard(sock: socket.socket) -> None:
         if not data:
             return
         left -= len(data)
+
+
+def poll_until(poll: select.poll, deadline: float | None) -> bool:
+    """Tell whether anything is ready before a deadline; this blocks."""
+    if deadline is None:
+        return bool(poll.poll())
+    while (left := deadline - time.monotonic()) > _LONGEST:
+        if poll.poll(_LONGEST * 1000):
+            return True
+    return bool(poll.poll(max(0.0, left) * 1000))
 
 
 def closed_error() -> ConnectionClosed:

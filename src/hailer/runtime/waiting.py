@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
+from hailer.runtime.sockets import poll_until
+
 __all__ = ["AioWaiter", "PollWaiter", "Waiter"]
 
 
@@ -73,9 +75,7 @@ class PollWaiter:
     def _wait(self, poll: select.poll, deadline: float | None) -> bool:
         if self._woken:
             return True
-        if deadline is None:
-            return bool(poll.poll())
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000)) or self._woken
+        return poll_until(poll, deadline) or self._woken
 
 
 class AioWaiter:
