@@ -123,9 +123,10 @@ def test_listen_shows_who_sent_what(start: Start, hailer: Run) -> None:
         client.send(b"one")
         process.read_until(name + b" one\n")
         client.send(b"")
-        client.send(b"\x00\xff")
+        client.send(b"\x00\xff\n192.0.2.1:9 not from there\n")
         code, out, _ = process.end()
-    assert (code, out) == (0, name + b" one\n" + name + b" \n" + name + b" \x00\xff\n")
+    last = name + b" \x00\xff\n    192.0.2.1:9 not from there\n"
+    assert (code, out) == (0, name + b" one\n" + name + b" \n" + last)
 
 
 def test_listen_as_json(start: Start, hailer: Run) -> None:

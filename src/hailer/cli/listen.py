@@ -71,7 +71,8 @@ def command(
     as_json: bool,
     notes: Notes,
 ) -> None:
-    """Show each datagram that comes as a line: the sender's address, a space, and what it sent.
+    """Show each datagram that comes as a line: the sender's address, a space, and what it sent. If that has
+    several lines, the further ones are indented.
 
     Without a kind before it, HOST:PORT is udp://. Over tcp://, unix: and other kinds with connections one is
     taken: each line of input is a message to the peer, each message from it a line of output, until it ends.
@@ -176,7 +177,9 @@ class _Datagrams:
         if self._as_json:
             row = {"from": str(peer), "bytes": len(message), **as_field(message)}
             return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        line = peer.address_text.encode() + b" " + message.removesuffix(b"\n") + b"\n"
+        # Further lines are indented, so that none of them can pass for what somebody else sent.
+        text = message.removesuffix(b"\n").replace(b"\n", b"\n    ")
+        line = peer.address_text.encode() + b" " + text + b"\n"
         return on_terminal(line) if self._output.is_terminal else line
 
     def _expect(self) -> None:
