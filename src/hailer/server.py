@@ -176,7 +176,8 @@ class Server:
         """Bind if need be, and serve until drained or stopped; a server serves once.
 
         Args:
-            signals: in the main thread, let SIGTERM and SIGINT (Ctrl-C) drain and a second one stop.
+            signals: in the main thread, let SIGTERM, SIGINT (Ctrl-C) and SIGHUP, unless that has a handler or
+                is ignored, drain and a second one stop.
 
         Raises:
             ListenError: listening or accepting failed.
@@ -316,7 +317,11 @@ class Server:
             else:
                 raise KeyboardInterrupt
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # The terminal has gone. Whoever is to outlive that ignores it (nohup).
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, on_signal) for number in numbers}
         try:
             yield
         finally:

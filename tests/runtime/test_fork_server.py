@@ -40,6 +40,9 @@ async def handle(connection):
             await connection.send(b"started")
             await sleep(0.3)
             await connection.send(b"slow")
+        elif message == b"nap":
+            await connection.send(b"napping")
+            await sleep(1000)
         elif message == b"print":
             print("printed", end=" ")
             await connection.send(b"printed")
@@ -345,6 +348,45 @@ def test_ctrl_c_at_the_terminal_drains(model: str) -> None:
         assert served.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_signal_to_all_processes_drains(model: str, number: signal.Signals) -> None:
+    """systemd sends SIGTERM to every process of a unit, and a terminal that goes SIGHUP."""
+    with serving(model, "{'workers': 2}") as served:
+        client = served.dial()
+        assert ask(client, b"slow") == b"started"
+        os.killpg(served.pid, number)
+        assert client.recv(100) == b"slow\n"
+        client.close()
+        assert served.process.wait(PATIENCE) == 0
+        assert served.process.stderr is not None
+        assert "Traceback" not in served.process.stderr.read()
+
+
+def test_whoever_ignores_the_end_of_the_terminal_goes_on_to() -> None:
+    with serving("fork", "{}", "signal.signal(signal.SIGHUP, signal.SIG_IGN)") as served:
+        client = served.dial()
+        assert ask(client, b"hello") == b"hello"
+        os.killpg(served.pid, signal.SIGHUP)
+        assert ask(client, b"still here") == b"still here"
+        client.close()
+        assert served.ask(b"and others") == b"and others"
+        served.finish()
+
+
+def test_the_process_of_a_connection_that_is_told_to_end_drains() -> None:
+    with serving("fork", "{'drain': 0.3}") as served:
+        client, idle = served.dial(), served.dial()
+        assert ask(client, b"slow") == b"started"
+        pid = int(ask(idle, b"pid"))
+        for process in children(served.pid):
+            os.kill(process, signal.SIGTERM)
+        assert client.recv(100) == b"slow\n"
+        assert idle.recv(100) == b"", "but only for so long"
+        until(lambda: not alive(pid))
+        assert served.ask(b"others") == b"others"
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_drain_refuses_new_connections_and_lets_the_old_end(model: str) -> None:
     with serving(model, "{'workers': 2}") as served:
@@ -388,6 +430,38 @@ def test_a_connection_outlives_its_killed_parent_and_its_process_ends_with_it() 
         assert ask(client, b"still here") == b"still here"
         client.close()
         until(lambda: not alive(pid))
+
+
+@pytest.mark.parametrize("doing", [b"hello", b"nap", b"spin"])
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_is_left_of_a_server_that_was_killed(model: str, doing: bytes) -> None:
+    with serving(model, "{'workers': 2, 'drain': 0.3}") as served:
+        clients = [served.dial() for _ in range(3)]
+        for client in clients:
+            ask(client, doing)
+        processes = list(children(served.pid))
+        assert len(processes) == (3 if model == "fork" else 2)
+        served.process.kill()
+        served.process.wait()
+        start = time.monotonic()
+
+        def is_free() -> bool:
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    sock.bind(("127.0.0.1", served.port))
+                    sock.listen()
+                except OSError:
+                    return False
+            return True
+
+        until(is_free)  # also while they end
+        until(lambda: not any(alive(process) for process in processes))
+        assert time.monotonic() - start < 8
+        assert served.process.stderr is not None
+        log = served.process.stderr.read()
+        assert "Traceback" not in log
+        assert ("do not end" in log) is (doing == b"spin" and model == "prefork"), log
 
 
 UNPRIVILEGED = """

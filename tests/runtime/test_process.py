@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.errors import UsageError
-from hailer.runtime.process import Child, SharedCounters, check_fork, spawn
+from hailer.runtime.process import Child, Parent, SharedCounters, check_fork, spawn
 from hailer.server import Server
 from hailer.services.echo import echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    Tell = Callable[[bytes], None]
 
 
 def nothing() -> None:
@@ -51,8 +49,8 @@ def descriptors() -> list[str]:
 def test_a_child_tells_and_ends() -> None:
     before = descriptors()
 
-    def run(tell: Tell) -> int:
-        tell(b"hello from %d" % os.getpid())
+    def run(parent: Parent) -> int:
+        parent.tell(b"hello from %d" % os.getpid())
         return 7
 
     child = spawn(run, nothing)
@@ -65,7 +63,7 @@ def test_a_child_tells_and_ends() -> None:
 
 def test_what_has_not_ended_is_not_reaped() -> None:
     reader, writer = os.pipe()
-    child = spawn(lambda _tell: len(os.read(reader, 1)), nothing)
+    child = spawn(lambda _parent: len(os.read(reader, 1)), nothing)
     assert not child.reap()
     assert child.read() is None
     os.write(writer, b"!")
@@ -75,7 +73,7 @@ def test_what_has_not_ended_is_not_reaped() -> None:
 
 
 def test_a_killed_child_is_told_by_the_name_of_the_signal() -> None:
-    child = spawn(lambda _tell: signal.pause(), nothing)
+    child = spawn(lambda _parent: signal.pause(), nothing)
     child.send_signal(signal.SIGKILL)
     assert outcome(child) == (b"", -signal.SIGKILL)
     assert child.end() == "was killed by SIGKILL"
@@ -87,7 +85,7 @@ def test_what_a_child_raises_is_logged_and_is_its_end(capfd: pytest.CaptureFixtu
     logging.getLogger("hailer").addHandler(handler)
     try:
 
-        def run(_tell: Tell) -> int:
+        def run(_parent: Parent) -> int:
             raise SystemExit("enough")
 
         child = spawn(run, nothing)
@@ -104,10 +102,12 @@ def test_a_child_has_default_signals_and_leaves_ctrl_c_to_its_parent() -> None:
     before = signal.signal(signal.SIGTERM, lambda number, _frame: handled.append(number))
     wakeup = signal.set_wakeup_fd(writer)
 
-    def run(tell: Tell) -> None:
+    def run(parent: Parent) -> None:
         names = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        tell(f"{names == [signal.SIG_DFL, signal.SIG_IGN]} {signal.set_wakeup_fd(-1)} {blocked}".encode())
+        parent.tell(
+            f"{names == [signal.SIG_DFL, signal.SIG_IGN]} {signal.set_wakeup_fd(-1)} {blocked}".encode()
+        )
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -126,7 +126,7 @@ def test_a_child_has_default_signals_and_leaves_ctrl_c_to_its_parent() -> None:
 def test_what_is_the_parents_is_closed_first() -> None:
     reader, writer = os.pipe()
 
-    def run(_tell: Tell) -> int:
+    def run(_parent: Parent) -> int:
         try:
             os.fstat(writer)
         except OSError:
@@ -142,7 +142,7 @@ def test_what_is_the_parents_is_closed_first() -> None:
 def test_a_child_of_the_child_does_not_hold_the_pipe() -> None:
     reader, writer = os.pipe()
 
-    def run(_tell: Tell) -> int:
+    def run(_parent: Parent) -> int:
         if os.fork() == 0:
             os.close(writer)
             os.read(reader, 1)  # until the test is over
@@ -158,12 +158,12 @@ def test_a_child_of_the_child_does_not_hold_the_pipe() -> None:
 def test_children_of_others_are_not_reaped() -> None:
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"]) as other:
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-        assert outcome(spawn(lambda _tell: 3, nothing)) == (b"", 3)
+        assert outcome(spawn(lambda _parent: 3, nothing)) == (b"", 3)
         assert other.wait() == 5
 
 
 def test_a_child_that_somebody_else_has_reaped() -> None:
-    child = spawn(lambda _tell: 3, nothing)
+    child = spawn(lambda _parent: 3, nothing)
     os.waitpid(child.pid, 0)
     assert outcome(child) == (b"", 0)
 
@@ -174,7 +174,7 @@ from hailer.runtime.process import spawn
 atexit.register(print, "at exit")
 print("parent's", end=" ")
 try:
-    child = spawn(lambda tell: print("child's"), lambda: None)
+    child = spawn(lambda parent: print("child's"), lambda: None)
     child.reap(wait=True)
 finally:
     print("finally")
@@ -204,7 +204,7 @@ CLOSED = """
 import sys
 from hailer.runtime.process import spawn
 sys.stdout.close()
-child = spawn(lambda tell: 4, lambda: None)
+child = spawn(lambda parent: 4, lambda: None)
 child.reap(wait=True)
 sys.stderr.write(child.end())
 """
@@ -217,8 +217,8 @@ def test_a_child_gets_by_without_standard_output() -> None:
 def test_counters_are_added_up_over_processes() -> None:
     counters = SharedCounters(3)
 
-    def count(row: int) -> Callable[[Tell], None]:
-        def run(_tell: Tell) -> None:
+    def count(row: int) -> Callable[[Parent], None]:
+        def run(_parent: Parent) -> None:
             for _ in range(1000):
                 counters.row(row).accepted += 1
             counters.row(row).active += row

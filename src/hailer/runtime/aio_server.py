@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from hailer.connection import sleeper
@@ -13,6 +13,7 @@ from hailer.errors import HailerError
 from hailer.net.listener import Accepted
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import AioTransport, Loop, loop_factory
+from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, AcceptTrouble, serve_connection
 from hailer.runtime.records import SocketRecords
 from hailer.runtime.waiting import AioWaiter
@@ -68,7 +69,20 @@ class AsyncioModel:
         """See `hailer.runtime.model.Model`."""
         _check_descriptors()
         with asyncio.Runner(loop_factory=self._factory) as runner:
-            runner.run(self.serve_async(listeners, ready))
+            runner.run(self._serve_woken(listeners, ready))
+
+    async def _serve_woken(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+        """Serve in a loop of our own, which signals wake; uvloop sees to that itself."""
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            await self.serve_async(listeners, ready)
+            return
+        with closing(Flag()) as flag, flag.set_by_signals():
+            loop.add_reader(flag, flag.clear)
+            try:
+                await self.serve_async(listeners, ready)
+            finally:
+                loop.remove_reader(flag)
 
     async def serve_async(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """Serve in the running loop; to cancel this is to stop.

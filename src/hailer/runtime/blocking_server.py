@@ -254,6 +254,8 @@ class ThreadModel(BlockingModel):
     """
 
     name = "thread"
+    leftover: ClassVar[str] = "their threads are left behind"
+    """What becomes of handlers that do not end."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
@@ -324,7 +326,7 @@ class ThreadModel(BlockingModel):
             if self._aborted and until is None:
                 until = now + ABORT_GRACE
             if until is not None and now >= until:
-                log.error("%d handlers do not end: their threads are left behind", len(self._workers))
+                log.error("%d handlers do not end: %s", len(self._workers), self.leftover)
                 break
             self._changed.wait(None if until is None else until - now)
             self._changed.clear()

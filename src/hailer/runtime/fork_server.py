@@ -24,8 +24,8 @@ from hailer.runtime.process import (
     DRAIN_SIGNAL,
     STOP_SIGNAL,
     Child,
+    Parent,
     obey_signals,
-    watch_lifeline,
 )
 from hailer.runtime.supervisor import Supervisor
 
@@ -55,7 +55,7 @@ class ForkModel(Supervisor):
     """
 
     drain_signal = None
-    abort_signal = DRAIN_SIGNAL
+    abort_signal = STOP_SIGNAL
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy, policy.max_connections)
@@ -87,7 +87,7 @@ class ForkModel(Supervisor):
         """Have a child serve a connection; give the seconds not to accept after it."""
         row = self._free[-1]
         try:
-            child = self._spawn(lambda _tell: self._serve_one(accepted, row))
+            child = self._spawn(lambda parent: self._serve_one(accepted, row, parent))
         except OSError as error:
             # The peer is not sent away: there will be room again.
             self._trouble.note(f"fork: {error.strerror}")
@@ -111,7 +111,7 @@ class ForkModel(Supervisor):
         for accepted in self._waiting:
             accepted.close()
 
-    def _serve_one(self, accepted: Accepted, row: int) -> None:
+    def _serve_one(self, accepted: Accepted, row: int, parent: Parent) -> None:
         """Be the process of one connection."""
         policy = replace(
             self._policy,
@@ -133,9 +133,18 @@ class ForkModel(Supervisor):
             if aborted.wait(seconds):
                 raise ConnectionClosed("the server was stopped while a handler slept: nothing is left to do")
 
+        def drain() -> None:
+            # Also where nobody is left to see to it that this process ends.
+            time.sleep(policy.drain)
+            abort()
+            time.sleep(ABORT_GRACE)
+            os._exit(1)
+
         # In a thread, for the signal may have come in the middle of what abort needs, such as its lock; by
         # the bare function, for threading has locks of its own.
-        signal.signal(self.abort_signal, lambda _number, _frame: _thread.start_new_thread(abort, ()))
+        signal.signal(DRAIN_SIGNAL, lambda _number, _frame: _thread.start_new_thread(drain, ()))
+        signal.signal(STOP_SIGNAL, lambda _number, _frame: _thread.start_new_thread(abort, ()))
+        parent.when_gone(drain)
         sleeper.set(sleep)
         dialler.set(dial_blocking)
         try:
@@ -195,18 +204,12 @@ class PreforkModel(Supervisor):
         self._workers: dict[Child, int] = {}
         self._deaths = [0] * workers  # at the start, in a row
         self._share = -(-policy.max_connections // workers)
-        self._lifelines = (-1, -1)
 
     def serve(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """See `hailer.runtime.model.Model`."""
         for listener in listeners:
             listener.single = True  # no worker knows what the others have heard from a peer
-        self._lifelines = os.pipe()
-        try:
-            super().serve(listeners, ready)
-        finally:
-            for descriptor in self._lifelines:
-                os.close(descriptor)
+        super().serve(listeners, ready)
 
     def _begin(self) -> None:
         for index in range(len(self._deaths)):
@@ -222,20 +225,21 @@ class PreforkModel(Supervisor):
             self._trouble.note(f"fork: {error.strerror}")
             self._loop.call_later(ACCEPT_PAUSE, self._start, index)
 
-    def _leave(self) -> None:
-        super()._leave()
-        os.close(self._lifelines[1])
-
-    def _work(self, index: int, tell: Callable[[bytes], object]) -> int:
+    def _work(self, index: int, parent: Parent) -> int:
         """Be a worker."""
         counters = self.counters.row(1 + index)
         model = _Worker(replace(self._policy, counters=counters, max_connections=self._share))
         obey_signals(model)
-        watch_lifeline(self._lifelines[0], model.drain)
+
+        def orphaned() -> None:
+            log.warning("the process that made worker %d has gone: the worker drains", os.getpid())
+            model.drain()
+
+        parent.when_gone(orphaned)
         try:
             model.serve(self._listeners, _nothing)
         except ListenError as error:
-            tell(str(error).encode(errors="replace"))
+            parent.tell(str(error).encode(errors="replace"))
             return 1
         return 0
 
@@ -268,6 +272,7 @@ class PreforkModel(Supervisor):
 
 class _Worker(ThreadModel):
     name = "prefork"
+    leftover = "they end with their process"
 
 
 def _processors() -> int:

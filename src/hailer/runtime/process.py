@@ -6,6 +6,8 @@ the child for ever. So those who fork here are supervisors: one thread, a `Ready
 
 from __future__ import annotations
 
+import _thread
+import fcntl
 import logging
 import mmap
 import os
@@ -23,24 +25,23 @@ from hailer.runtime.model import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from hailer.net.listener import Listener
     from hailer.runtime.model import Model
     from hailer.runtime.supervisor import Supervisor
-
-    Tell = Callable[[bytes], None]
 
 __all__ = [
     "DRAIN_SIGNAL",
     "STOP_SIGNAL",
     "BackgroundProcess",
     "Child",
+    "Parent",
     "SharedCounters",
     "check_fork",
     "handled_signals",
     "obey_signals",
     "spawn",
-    "watch_lifeline",
 ]
 
 log = logging.getLogger("hailer.server")
@@ -139,17 +140,63 @@ def handled_signals() -> list[int]:
     return [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
 
 
+class Parent:
+    """The process that made this one, as seen from here: there is a pipe to it."""
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, writer: int) -> None:
+        self._writer = writer
+
+    def tell(self, data: bytes) -> None:
+        """Let it read this."""
+        while data:
+            data = data[os.write(self._writer, data) :]
+
+    def when_gone(self, callback: Callable[[], object]) -> None:
+        """Call back, in a thread of its own, when it has ended, even by SIGKILL; from the main thread.
+
+        The thread is made only then, where the system can signal the end of a pipe (SIGIO): this may be one
+        of a thousand children.
+        """
+        if not hasattr(signal, "SIGIO") or not hasattr(fcntl, "FASYNC"):
+            threading.Thread(target=self._wait, args=(callback,), name="hailer-parent", daemon=True).start()
+            return
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            if self._has_gone(0):
+                signal.signal(signal.SIGIO, signal.SIG_IGN)
+                # The bare function, for threading has locks that the signal may have come in the middle of.
+                _thread.start_new_thread(callback, ())
+
+        signal.signal(signal.SIGIO, on_signal)
+        fcntl.fcntl(self._writer, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self._writer, fcntl.F_GETFL)
+        fcntl.fcntl(self._writer, fcntl.F_SETFL, flags | fcntl.FASYNC)
+        if self._has_gone(0):  # before the system was asked to tell
+            os.kill(os.getpid(), signal.SIGIO)
+
+    def _wait(self, callback: Callable[[], object]) -> None:
+        self._has_gone(None)
+        callback()
+
+    def _has_gone(self, milliseconds: int | None) -> bool:
+        poll = select.poll()
+        poll.register(self._writer, 0)  # that nobody reads any more is an error, of which it always tells
+        return bool(poll.poll(milliseconds))
+
+
 def spawn(
-    run: Callable[[Tell], int | None], leave: Callable[[], object], handled: Sequence[int] | None = None
+    run: Callable[[Parent], int | None], leave: Callable[[], object], handled: Sequence[int] | None = None
 ) -> Child:
     """Run a function in a child process, which ends with it.
 
-    The child has the default signal handlers, but for SIGINT: a terminal sends that to the whole group,
-    and it is the parent that decides. What the parent has registered to be done at its own end is not
+    The child has the default signal handlers, but for SIGINT and SIGHUP: a terminal sends these to the whole
+    group, and it is the parent that decides. What the parent has registered to be done at its own end is not
     done; standard output and error are flushed. Subprocesses do not inherit the pipe.
 
     Args:
-        run: gets a function that tells the parent something; gives the exit status, 0 when None.
+        run: gets the parent, to tell it something; gives the exit status, 0 when None.
         leave: called in the child first, to close what is the parent's.
         handled: what `handled_signals` gave, from one who makes many children.
 
@@ -179,7 +226,7 @@ def spawn(
 
 
 def _live(
-    run: Callable[[Tell], int | None],
+    run: Callable[[Parent], int | None],
     leave: Callable[[], object],
     reader: int,
     writer: int,
@@ -194,11 +241,13 @@ def _live(
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, _leave_to_parent)
         # A child of the child's own must not hold the pipe open beyond its end.
         os.register_at_fork(after_in_child=partial(_close_quietly, writer))
         leave()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        status = run(partial(_write_all, writer)) or 0
+        status = run(Parent(writer)) or 0
     except BaseException as error:
         log.error("process %d ended with %r", os.getpid(), error)  # noqa: TRY400 (it may hold words of a peer)
     finally:
@@ -206,6 +255,10 @@ def _live(
             _flush()
         finally:
             os._exit(status)
+
+
+def _leave_to_parent(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal; programs that this one executes do not."""
 
 
 def _flush() -> None:
@@ -221,11 +274,6 @@ def _close_quietly(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
 # What a child obeys.
 
 
@@ -234,18 +282,6 @@ def obey_signals(model: Model) -> None:
     signal.signal(DRAIN_SIGNAL, lambda _number, _frame: model.drain())
     if STOP_SIGNAL != DRAIN_SIGNAL:
         signal.signal(STOP_SIGNAL, lambda _number, _frame: model.stop())
-
-
-def watch_lifeline(descriptor: int, gone: Callable[[], object]) -> None:
-    """Call back, in a thread of its own, when the process that holds the other end of a pipe has ended."""
-
-    def watch() -> None:
-        with suppress(OSError):
-            while os.read(descriptor, 4096):
-                pass
-        gone()
-
-    threading.Thread(target=watch, name="hailer-lifeline", daemon=True).start()
 
 
 # Counters.
@@ -322,15 +358,15 @@ class BackgroundProcess:
         lifeline, self._lifeline = os.pipe()
         own = self._lifeline
 
-        def run(tell: Tell) -> int:
+        def run(parent: Parent) -> int:
             obey_signals(model)
             model.lifeline = lifeline
             for listener in listeners:
                 listener.belong_to(os.getpid())
             try:
-                model.serve(listeners, partial(tell, _READY))
+                model.serve(listeners, partial(parent.tell, _READY))
             except Exception as error:
-                tell(f"{type(error).__name__}\n{error}".encode(errors="replace"))
+                parent.tell(f"{type(error).__name__}\n{error}".encode(errors="replace"))
                 return 1
             return 0
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hailer.errors import HailerError
     from hailer.net.listener import Listener
     from hailer.runtime.model import Policy
+    from hailer.runtime.process import Parent
 
 __all__ = ["Supervisor"]
 
@@ -131,7 +132,7 @@ class Supervisor(ABC):
 
     # Children.
 
-    def _spawn(self, run: Callable[[Callable[[bytes], object]], int | None]) -> Child:
+    def _spawn(self, run: Callable[[Parent], int | None]) -> Child:
         """Make a child.
 
         Raises:
