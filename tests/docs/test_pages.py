@@ -19,6 +19,8 @@ from docs.reference import make_command_page
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import RequireProgram
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path for path in (ROOT / "docs").rglob("*.md") if "```console" in path.read_text(encoding="utf-8")
@@ -26,9 +28,13 @@ PAGES = sorted(
 WITH_PROGRAMS = sorted(
     path for path in (ROOT / "docs").rglob("*.md") if "```python" in path.read_text(encoding="utf-8")
 )
+FOREIGN = ("openssl", "socat", "systemd-socket-activate")
 OUTPUT = "output.of-this-page"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
+LINKING = sorted(
+    [*ROOT.glob("*.md"), *(p for name in ("docs", "examples", "bench") for p in (ROOT / name).rglob("*.md"))]
+)
 
 
 class Relay:
@@ -130,8 +136,13 @@ def same(expected: list[str], printed: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_commands_print_what_the_page_says(page: Path, relay: Relay, tmp_path: Path) -> None:
+def test_commands_print_what_the_page_says(
+    page: Path, relay: Relay, tmp_path: Path, require_program: RequireProgram
+) -> None:
     text = on_port(page.read_text(encoding="utf-8"), relay)
+    for program in FOREIGN:
+        if re.search(rf"^\$ .*\b{program}\b", text, re.MULTILINE):
+            require_program(program)
     for name, program in programs(text):
         (tmp_path / name).write_text(program, encoding="utf-8")
     steps = [(command, said) for command, said in commands(text) if command != "hailer relay"]
@@ -156,11 +167,19 @@ def test_commands_print_what_the_page_says(page: Path, relay: Relay, tmp_path: P
         printed = printed[end + 1 :]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
+@pytest.mark.parametrize("page", LINKING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
-    assert not missing
+    for link, heading in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target), f"{link}#{heading}"
+
+
+def anchors(page: Path) -> list[str]:
+    """The names by which the headings of a page can be linked to."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings]
 
 
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda path: path.stem)
@@ -174,6 +193,12 @@ def test_programs_without_a_name_run(page: Path, relay: Relay, tmp_path: Path) -
         run = [sys.executable, "-W", "error", "-c", program]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_index_of_decisions_is_whole() -> None:
+    folder = ROOT / "docs/design"
+    named = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text(encoding="utf-8")))
+    assert named == {path.name for path in folder.glob("*.md")} - {"README.md"}
 
 
 def test_the_reference_of_the_command_is_made_from_its_help() -> None:
