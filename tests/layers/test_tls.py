@@ -411,6 +411,27 @@ def test_a_push_cancelled_while_another_has_the_turn_sends_nothing() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("sending", [False, True])
+def test_finish_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, sending: bool) -> None:
+    monkeypatch.setattr(tls, "FINISH_TIMEOUT", 0.05)
+
+    async def main() -> None:
+        client, server = await agree(memory_pair(room=100), serving(), connecting())
+        await client.push(b"x" * 200)
+        first = asyncio.ensure_future(client.push(b"first", soon())) if sending else None
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            with pytest.raises(TimedOut):
+                await client.finish()
+        client.abort()
+        server.abort()
+        if first is not None:
+            with pytest.raises(HailerError):
+                await first
+
+    asyncio.run(main())
+
+
 def test_close_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "CLOSE_TIMEOUT", 0.05)
 

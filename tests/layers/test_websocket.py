@@ -250,6 +250,22 @@ def test_close_waits_for_the_peers_close_and_not_for_ever(monkeypatch: pytest.Mo
     run(main())
 
 
+def test_finish_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "FINISH_TIMEOUT", 0.05)
+
+    async def main() -> None:
+        client, server = await raw_client(room=1)  # which does not read
+        blocked = asyncio.create_task(server.push_records([b"x" * 1000]))
+        await settle()
+        with pytest.raises(TimedOut):
+            await server.finish()
+        server.abort()
+        client.abort()
+        await asyncio.gather(blocked, return_exceptions=True)
+
+    run(main())
+
+
 def test_a_cancelled_close_lets_go_at_once() -> None:
     async def main() -> None:
         client, server = await raw_client()

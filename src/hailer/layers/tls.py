@@ -31,6 +31,9 @@ _FIRST_BYTES: Final = b"\x15\x16"
 CLOSE_TIMEOUT = 5.0
 """Seconds that close waits for room for the goodbye."""
 
+FINISH_TIMEOUT = 300.0
+"""Seconds that finish waits for room for it, as a server does for what a handler sends."""
+
 _LAST_WORD = 1.0
 """Seconds for the alert that tells the peer why this side breaks off."""
 
@@ -215,16 +218,19 @@ class TlsTransport:
             order.give_on()
 
     async def finish(self) -> None:
-        async with self._order:
+        deadline = time.monotonic() + FINISH_TIMEOUT
+        await self._order.take(deadline)
+        try:
             if self._finished and not self._closed:
                 return
             self._check_sending()
             self._finished = True
             self._say_goodbye()
-            # The goodbye waits for room as a push without a deadline does: the peer may be busy, and its
-            # answers are still wanted.
-            await self._send(None)
+            # The goodbye waits for room: the peer may be busy, and its answers are still wanted.
+            await self._send(deadline)
             await self._inner.finish()
+        finally:
+            self._order.give_on()
 
     async def close(self) -> None:
         if not self._closed:

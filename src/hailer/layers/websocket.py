@@ -61,6 +61,9 @@ CLOSE_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 1.0
 """Seconds that a server waits for a client's Close once its own is sent."""
 
+FINISH_TIMEOUT = 300.0
+"""Seconds that finish waits for room for Close, as a server does for what a handler sends."""
+
 _UTF8: Final = getincrementaldecoder("utf-8")
 
 
@@ -205,7 +208,7 @@ class WebSocketTransport:
         self._finished = True
         if not self._said_bye:
             self._bye = self._bye or self._close_frame(CloseCode.NORMAL_CLOSURE)
-            await self._push(b"", None, last=True)
+            await self._push(b"", time.monotonic() + FINISH_TIMEOUT, last=True)
 
     async def close(self) -> None:
         """Send Close, wait a bounded time for the peer's, and release everything; may be called twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from hailer.connection import Connection, RecordConnection
@@ -113,11 +114,9 @@ async def connect_layers(
     """
     if endpoint.scheme in TLS_SCHEMES:
         from hailer.layers.tls import TlsTransport  # noqa: PLC0415 (loaded by those who use it)
-        from hailer.net.certificates import client_context  # noqa: PLC0415
 
-        context = client_context() if tls is None else tls
         leaf = await TlsTransport.connect(
-            cast("Transport", leaf), context, server_name or endpoint.host, deadline
+            cast("Transport", leaf), tls or _system_trust(), server_name or endpoint.host, deadline
         )
     if endpoint.scheme in WEB_SCHEMES:
         from hailer.layers.websocket import WebSocketTransport  # noqa: PLC0415
@@ -126,3 +125,11 @@ async def connect_layers(
             cast("Transport", leaf), endpoint, deadline, max_message=max_message
         )
     return leaf
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    # Kept: to read a system's authorities takes tens of milliseconds, in which an event loop stands still.
+    from hailer.net.certificates import client_context  # noqa: PLC0415 (loaded by those who use it)
+
+    return client_context()
