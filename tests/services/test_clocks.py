@@ -52,10 +52,10 @@ def test_seconds_since_1900(seconds: float, value: int) -> None:
 
 def test_daytime_comes_at_once_and_ends(serve: Serve) -> None:
     served = serve("daytime")
-    client = served.connect()  # which says nothing and does not finish
-    data = b""
-    while more := client.recv(100):
-        data += more
+    with served.connect() as client:  # which says nothing and does not finish
+        data = b""
+        while more := client.recv(100):
+            data += more
     assert near(datetime.strptime(data.decode(), DAYTIME).replace(tzinfo=UTC))
     assert served.ask(b"x" * 100_000).endswith(b"-UTC\r\n"), "what is said does not cost the answer"
 

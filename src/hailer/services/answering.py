@@ -1,10 +1,11 @@
-"""The two ways in which the small services answer: once on a stream, each time on datagrams."""
+"""The two ways in which the small services answer, once on a stream or each datagram, and how they end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
-from hailer.errors import BadFrame, MessageError
+from hailer.errors import BadFrame, ConnectionEnded, FramingError, MessageError, TimedOut
 from hailer.services.taking import Skipped, take
 
 if TYPE_CHECKING:
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
 
     from hailer.connection import Connection
 
-__all__ = ["answer_datagrams", "tell"]
+__all__ = ["answer_datagrams", "finish", "tell"]
 
 _CRLF = b"\r\n"
+
+_PATIENCE: Final = 1.0
+"""Seconds that a peer has to end its side, once the last word has been sent."""
 
 
 async def answer_datagrams(connection: Connection, answer: Callable[[bytes], bytes]) -> None:
@@ -36,7 +40,7 @@ async def answer_datagrams(connection: Connection, answer: Callable[[bytes], byt
 
 
 async def tell(connection: Connection, lines: Callable[[], Sequence[bytes]]) -> None:
-    """Send some lines: at once on a stream, whose input is thrown away, or in answer to each datagram.
+    """Send some lines: at once on a stream, which then ends, or in answer to each datagram.
 
     Streams without boundaries and those with them (seqpacket, WebSocket) are treated alike: the client
     has connected, which is the question. A datagram is its own question (RFC 865, 867 and 868 say so), and
@@ -50,3 +54,22 @@ async def tell(connection: Connection, lines: Callable[[], Sequence[bytes]]) -> 
         await answer_datagrams(connection, lambda _: b"".join(line + _CRLF for line in lines()))
     else:
         await connection.send_many(lines())
+        await finish(connection)
+
+
+async def finish(connection: Connection) -> None:
+    """Say that the last word has been sent, and throw away what still comes, for a second at most.
+
+    What comes for a socket that is closed is answered with a reset, at which some systems throw away what
+    they have received and nobody has read yet: the answer (RFC 1122 section 4.2.2.13, RFC 9112 section 9.6).
+    """
+    await connection.finish()
+    end = time.monotonic() + _PATIENCE
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await connection.receive_many(left)
+        except (ConnectionEnded, TimedOut):
+            return
+        except FramingError as error:
+            if error.fatal:
+                return

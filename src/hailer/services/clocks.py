@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from time import time as seconds_since_1970
 from typing import TYPE_CHECKING
 
-from hailer.services.answering import answer_datagrams, tell
+from hailer.services.answering import answer_datagrams, finish, tell
 
 if TYPE_CHECKING:
     from hailer.connection import Connection
@@ -35,6 +35,7 @@ async def time(connection: Connection) -> None:
         await answer_datagrams(connection, lambda _: time_bytes(seconds_since_1970()))
     else:
         await connection.send(time_bytes(seconds_since_1970()))
+        await finish(connection)
 
 
 def daytime_line(moment: datetime) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from hailer.errors import EndOfStream
+from hailer.errors import EndOfStream, MessageTooLong
+from hailer.services.answering import finish
 from hailer.text import printable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_NAMES", "FingerSource", "SourceError", "finger", "made_safe"]
 
 _LONGEST_QUERY = 512
+_TOO_LONG = "This query is too long."
 MOST_NAMES = 1000
 """The most names that one answer lists."""
 
@@ -57,15 +59,19 @@ def finger(source: FingerSource) -> Handler:
     """
 
     async def answer(connection: Connection) -> None:
+        lines: Sequence[str]
         try:
-            query = await connection.receive()
+            lines = await _answer(source, await connection.receive())
         except EndOfStream:
             return
-        try:
-            lines = await _answer(source, query)
+        except MessageTooLong as error:
+            if error.fatal:
+                raise
+            lines = [_TOO_LONG]
         except SourceError as error:
             lines = [str(error)]
         await connection.send_many(map(made_safe, lines))
+        await finish(connection)
 
     return answer
 
@@ -73,7 +79,7 @@ def finger(source: FingerSource) -> Handler:
 async def _answer(source: FingerSource, query: bytes) -> Sequence[str]:
     """Do what a query asks for (RFC 1288 section 2.3)."""
     if len(query) > _LONGEST_QUERY:
-        return ["This query is too long."]
+        return [_TOO_LONG]
     words = query.decode("utf-8", "replace").split()
     wide = bool(words) and words[0].upper() == "/W"
     if wide:

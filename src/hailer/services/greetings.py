@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hailer.errors import BadFrame, EndOfStream, MessageError
-from hailer.services.answering import answer_datagrams
+from hailer.services.answering import answer_datagrams, finish
 
 if TYPE_CHECKING:
     from hailer.connection import Connection
@@ -23,6 +23,7 @@ async def hello(connection: Connection) -> None:
         await answer_datagrams(connection, lambda _: _HELLO)
     else:
         await connection.send(_HELLO)
+        await finish(connection)
 
 
 async def ack(connection: Connection) -> None:
@@ -38,6 +39,7 @@ async def ack(connection: Connection) -> None:
     except EndOfStream:
         return
     await connection.send(b"I got your message")
+    await finish(connection)
 
 
 async def greet(connection: Connection) -> None:
@@ -64,6 +66,7 @@ async def greet(connection: Connection) -> None:
             await connection.send_many(lines)
         except MessageError as error:
             raise BadFrame(f"a message cannot be repeated as it came: {error}") from None
+    await finish(connection)
 
 
 def _greeting(message: bytes) -> list[bytes]:
