@@ -4,8 +4,9 @@
     python examples/listener.py udp4://localhost:4950 --follow
     python examples/talker.py localhost "good morning"
 
-A datagram is a message: it is taken whole, up to the 65,507 bytes that one can have. `--most 99` refuses
-longer ones, and says so; none is ever cut without a word. `hailer listen` does the same from the shell.
+A datagram is a message: it is taken whole, up to the 65,507 bytes that one can have (65,527 on IPv6).
+`--most 99` refuses longer ones, and says so; none is ever cut without a word. `hailer listen` does the same
+from the shell.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def test_our_commands_and_their_server_and_listener(build: Build, run: Run) -> N
     listener = run(build("listener", demo_program("listener", port)), terminal=True)
     listener.until("listener: waiting to recvfrom...")
     done = call(*command("talk", f"udp4://localhost:{port}", "by the command"))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sent 14 bytes to 127.0.0.1:{port}\n", "")
     assert 'listener: packet contains "by the command"' in listener.rest()
 
 
