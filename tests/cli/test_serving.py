@@ -15,6 +15,7 @@ from tests.cli.conftest import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Process
 
@@ -57,6 +58,13 @@ def test_a_closed_output_is_not_the_socket(env: dict[str, str]) -> None:
             assert process.stderr is not None
             assert b"standard output is closed: send it elsewhere" in process.stderr.read()
     assert process.returncode == 1
+
+
+def test_an_input_that_cannot_be_read(env: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = redirected(env, f"0>{tmp_path}/out", "connect", f"127.0.0.1:{server.getsockname()[1]}")
+    assert done.returncode == 2
+    assert b"standard input cannot be read (bad file descriptor): take it from elsewhere" in done.stderr
 
 
 def test_a_closed_input_has_ended(env: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ the other.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from contextlib import asynccontextmanager
@@ -43,13 +44,25 @@ def at_terminal() -> bool:
 
 
 async def read_chunks() -> AsyncIterator[bytes]:
-    """Give standard input as it comes, until its end."""
+    """Give standard input as it comes, until its end.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     if sys.stdin is None:
         return
     descriptor = sys.stdin.fileno()
     while True:
         await _readable(descriptor)
-        chunk = os.read(descriptor, _READ)
+        try:
+            chunk = os.read(descriptor, _READ)
+        except BlockingIOError:
+            continue  # somebody else who has it open was quicker
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return  # Linux's way to say that the terminal has gone
+            why = os.strerror(error.errno or 0).lower()
+            raise UsageError(f"standard input cannot be read ({why}): take it from elsewhere") from error
         if not chunk:
             return
         yield chunk
