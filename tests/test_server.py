@@ -318,3 +318,18 @@ def test_the_serving_thread_ends_though_the_block_fails(caplog: pytest.LogCaptur
     with pytest.raises(KeyError):
         failing()
     assert set(threading.enumerate()) == before
+
+
+def test_what_connections_need_is_imported_before_they_come() -> None:
+    """Children of the fork model would each import it for themselves, for longer than all else takes."""
+    program = """
+import sys
+from hailer import Server
+from hailer.services.echo import echo
+server = Server("ws://127.0.0.1:0", echo, "fork")
+assert "hailer.layers.websocket" not in sys.modules
+server.stop()
+server.serve()
+assert "hailer.layers.websocket" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

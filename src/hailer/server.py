@@ -16,7 +16,7 @@ from hailer.handlers import as_handler
 from hailer.matrix import MODELS, ModelName, kind_of, why_not
 from hailer.net.listen import listen
 from hailer.net.oserrors import map_os_error
-from hailer.runtime.establish import TLS_SCHEMES, WEB_SCHEMES
+from hailer.runtime.establish import TLS_SCHEMES, WEB_SCHEMES, load_layers
 from hailer.runtime.model import Counters, Policy
 
 if TYPE_CHECKING:
@@ -299,6 +299,8 @@ class Server:
         if self._served:
             raise UsageError("this server has served already: make another")
         self.bind()
+        for endpoint in self._bound:
+            load_layers(endpoint.scheme)
         self._served = True
 
     @contextmanager

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from hailer.framing import Framing
     from hailer.transport import RecordTransport, Transport
 
-__all__ = ["TLS_SCHEMES", "WEB_SCHEMES", "accept_layers", "connect_layers", "make_connection"]
+__all__ = [
+    "TLS_SCHEMES",
+    "WEB_SCHEMES",
+    "accept_layers",
+    "connect_layers",
+    "load_layers",
+    "make_connection",
+]
 
 TLS_SCHEMES = ("tls", "wss")
 WEB_SCHEMES = ("ws", "wss")
@@ -40,6 +47,17 @@ def make_connection(
     return Connection(
         transport, framing, max_message=max_message, timeout=timeout, message_timeout=message_timeout
     )
+
+
+def load_layers(scheme: str) -> None:
+    """Import what endpoints of this kind need, before the first connection waits for that.
+
+    Children that are forked have it then; each would import it for itself otherwise.
+    """
+    if scheme in TLS_SCHEMES:
+        import hailer.layers.tls  # noqa: PLC0415 (loaded by those who use it)
+    if scheme in WEB_SCHEMES:
+        import hailer.layers.websocket  # noqa: F401, PLC0415
 
 
 async def accept_layers(
