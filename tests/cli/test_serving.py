@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cli.conftest import Process
+    from tests.cli.conftest import Process, Terminal
 
     Start = Callable[..., Process]
 
@@ -58,6 +59,26 @@ def test_a_closed_output_is_not_the_socket(env: dict[str, str]) -> None:
             assert process.stderr is not None
             assert b"standard output is closed: send it elsewhere" in process.stderr.read()
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["greet", "tcp4://127.0.0.1:0"], r"connect tcp4://127\.0\.0\.1:\d+ --framing null; Ctrl-C ends"),
+        (["daytime", "tcp4://127.0.0.1:0"], r"connect tcp4://127\.0\.0\.1:\d+; Ctrl-C ends"),
+        (["echo", "udp4://127.0.0.1:0"], r"connect udp4://127\.0\.0\.1:\d+; Ctrl-C ends"),
+        (
+            ["echo", "tcp4://127.0.0.1:0", "--framing", r"delimiter:\r\n"],
+            r"--framing 'delimiter:\\r\\n'; Ctrl-C ends",
+        ),
+        (["hello", "stdio:"], "what you type goes to the service; Ctrl-D ends it"),
+    ],
+)
+def test_how_to_try_it_is_told_at_a_terminal(
+    terminal: Callable[..., Terminal], words: list[str], says: str
+) -> None:
+    process = terminal("serve", *words)
+    process.wait_for(lambda screen: re.search(says.encode(), screen.raw) is not None)
 
 
 def test_an_input_that_cannot_be_read(env: dict[str, str], tmp_path: Path) -> None:

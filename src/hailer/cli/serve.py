@@ -227,11 +227,12 @@ def command(
     if workers is not None and model != "prefork" and _was_typed("workers"):
         raise UsageError(f"the model {model} has no workers: leave --workers out, or take --model prefork")
     handler, own_framing = _handler(service, settings, wanted)
+    chosen = own_framing if framing is None else framing
     server = Server(
         wanted,
         handler,
         model,
-        framing=own_framing if framing is None else framing,
+        framing=chosen,
         max_message=max_message,
         max_connections=max_connections,
         workers=workers,
@@ -253,10 +254,23 @@ def command(
         server.close()
         raise
     if notes.level >= 0 and sys.stderr is not None and sys.stderr.isatty() and sys.stdin.isatty():
-        warn(f"try it with {as_typed()} connect {bound[0]}; Ctrl-C ends the server", prefix="")
+        warn(_hint(bound[0], chosen), prefix="")
     server.serve()
     if server.ended_by == signal.SIGINT:
         raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _hint(endpoint: Endpoint, framing: Framing | None) -> str:
+    """How to try it, for who has just started it by hand."""
+    if endpoint.scheme == "stdio":
+        return "what you type goes to the service; Ctrl-D ends it"
+    from shlex import quote  # noqa: PLC0415 (only at a terminal)
+
+    said = ""
+    # Lines are what connect takes messages for.
+    if framing is not None and framing.name not in ("line", "crlf") and not kind_of(endpoint).records:
+        said = f" --framing {quote(framing.name)}"
+    return f"try it with {as_typed()} connect {quote(str(endpoint))}{said}; Ctrl-C ends the server"
 
 
 def _endpoints(words: Sequence[str]) -> list[Endpoint]:
