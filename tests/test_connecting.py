@@ -439,6 +439,34 @@ def test_nothing_waits_outside_of_loops_and_handlers() -> None:
         connected("localhost:7").send(None)
 
 
+@pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
+def test_one_thread_receives_while_others_send(scheme: str, tmp_path: Path, authority: trustme.CA) -> None:
+    serving, connecting = contexts(tmp_path, authority, shown=False, asked=False)
+    encrypted = scheme in ("tls", "wss")
+    count, senders = 200, 3
+    with (
+        hailer.Server(f"{scheme}://127.0.0.1:0", echo, "fork", tls=serving if encrypted else None) as server,
+        hailer.connect(
+            server.endpoints[0], tls=connecting if encrypted else None, receive_timeout=15
+        ) as client,
+    ):
+
+        def send(name: int) -> None:
+            for number in range(count):
+                client.send(b"%d %d %s" % (name, number, b"." * 3000))
+
+        threads = [threading.Thread(target=send, args=(name,)) for name in range(senders)]
+        for thread in threads:
+            thread.start()
+        seen = dict.fromkeys(range(senders), 0)
+        for _ in range(count * senders):
+            name, number, _dots = client.receive().split()
+            assert seen[int(name)] == int(number)
+            seen[int(name)] += 1
+        for thread in threads:
+            thread.join()
+
+
 async def tell_who(connection: hailer.Connection) -> None:
     async for _ in connection:
         certificate = connection.peer_certificate

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from hailer.errors import TimedOut
+from hailer.errors import BusyError, HailerError, TimedOut
 from hailer.layers.order import Order
 from hailer.runtime.blocking import run_to_end
 from hailer.testing.clock import settle
@@ -122,3 +123,52 @@ def test_an_error_inside_ends_the_turn() -> None:
         assert not order.taken
 
     asyncio.run(main())
+
+
+def test_threads_take_turns_too() -> None:
+    order = Order()
+    inside: list[str] = []
+
+    async def work(name: str) -> None:
+        for _ in range(200):
+            async with order:
+                inside.append(name)
+                assert inside == [name]
+                time.sleep(0)  # noqa: ASYNC251 (which lets other threads run)
+                inside.remove(name)
+
+    threads = [threading.Thread(target=run_to_end, args=(work(name),)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not order.taken
+
+
+def test_a_thread_does_not_wait_longer_than_its_deadline() -> None:
+    order = Order()
+    errors: list[HailerError] = []
+
+    def wait() -> None:
+        try:
+            run_to_end(order.take(time.monotonic() + 0.02))
+        except HailerError as error:
+            errors.append(error)
+
+    run_to_end(order.take())
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in errors] == [TimedOut]
+    order.give_on()
+    assert not order.taken
+
+
+def test_two_tasks_of_a_thread_without_a_loop_do_not_stop_it_for_ever() -> None:
+    order = Order()
+    assert order.take_if_free()
+    assert not order.take_if_free()
+    with pytest.raises(BusyError, match="let one task send"):
+        run_to_end(order.take())
+    order.give_on()
+    run_to_end(order.take())

@@ -1,4 +1,4 @@
-"""Turns among tasks that push over one transport.
+"""Turns among tasks, or threads, that push over one transport.
 
 A layer turns what it is given into bytes and pushes these in steps of which others must see none: one
 task after the other. Where no two tasks share a connection there is nothing to wait for, so the same
@@ -7,11 +7,12 @@ code runs under the models without an event loop.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from hailer.errors import TimedOut
+from hailer.errors import BusyError, TimedOut
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,19 +25,28 @@ class Order:
     """A lock that never suspends when it is free, and is given on in the order in which it was asked for.
 
     ``async with order:`` takes a turn and waits for ever; `take` and `give_on` are for one with a deadline.
-    Only tasks of one asyncio loop may meet here.
+    Tasks of one asyncio loop may meet here, or threads that run their coroutines to the ends, such as one
+    that receives, and so answers pings, and one that sends.
     """
 
-    __slots__ = ("_taken", "_waiting")
+    __slots__ = ("_lock", "_owner", "_waiting")
 
     def __init__(self) -> None:
-        self._taken = False
+        self._lock = threading.Lock()
+        self._owner = 0  # the thread that has the turn, while it is taken
         self._waiting: deque[asyncio.Future[bool]] = deque()
 
     @property
     def taken(self) -> bool:
         """Whether somebody has the turn now."""
-        return self._taken
+        return self._lock.locked()
+
+    def take_if_free(self) -> bool:
+        """Take the turn unless somebody has it; tell whether it was taken, and so has to be given on."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._owner = threading.get_ident()
+        return True
 
     async def take(self, deadline: float | None = None) -> None:
         """Wait for the turn; whoever gets it has to `give_on`.
@@ -47,10 +57,10 @@ class Order:
 
         Raises:
             TimedOut: whoever was before did not come to an end.
+            BusyError: whoever has it is a task of this thread, which has no event loop of asyncio.
         """
-        if self._taken:
+        if not self.take_if_free():
             await self._wait(deadline)
-        self._taken = True
 
     def give_on(self) -> None:
         """End the turn: it is the next one's, if somebody waits."""
@@ -59,12 +69,11 @@ class Order:
             if not future.done():
                 future.set_result(True)  # it stays taken: nobody can come between
                 return
-        self._taken = False
+        self._owner = 0  # first, for the next owner tells who it is only after it has the lock
+        self._lock.release()
 
     async def __aenter__(self) -> Self:
-        if self._taken:
-            await self._wait(None)
-        self._taken = True
+        await self.take()
         return self
 
     async def __aexit__(
@@ -73,9 +82,13 @@ class Order:
         self.give_on()
 
     async def _wait(self, deadline: float | None) -> None:
-        import asyncio  # noqa: PLC0415 (two tasks have met: there is a loop, and it has been imported)
+        import asyncio  # noqa: PLC0415 (rarely needed, and most who come here have it)
 
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._block(deadline)
+            return
         future: asyncio.Future[bool] = loop.create_future()
         timer = None
         if deadline is not None:
@@ -93,9 +106,24 @@ class Order:
             if future in self._waiting:
                 self._waiting.remove(future)
         if not got:
-            raise TimedOut(
-                "another task is still sending on this connection, to a peer that does not read: close it"
+            raise _timed_out()
+
+    def _block(self, deadline: float | None) -> None:
+        """Wait for another thread."""
+        if self._owner == threading.get_ident():
+            raise BusyError(
+                "two tasks send on one connection at once, which only asyncio makes wait: let one task send"
             )
+        seconds = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            raise _timed_out()
+        self._owner = threading.get_ident()
+
+
+def _timed_out() -> TimedOut:
+    return TimedOut(
+        "somebody else is still sending on this connection, to a peer that does not read: close it"
+    )
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:

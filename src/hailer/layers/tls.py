@@ -6,6 +6,7 @@ It awaits nothing but the inner transport, so it runs under every concurrency mo
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +59,7 @@ class TlsTransport:
         "_finished",
         "_incoming",
         "_inner",
+        "_lock",
         "_lost",
         "_name",
         "_order",
@@ -84,6 +86,8 @@ class TlsTransport:
             make = "server_context()" if serving else "client_context() and the name of the server"
             raise UsageError(f"TLS cannot be set up ({_text(error)}): give it {make}") from error
         self._order = Order()
+        # One thread may pull while another pushes, and OpenSSL takes one call at a time.
+        self._lock = threading.Lock()
         self._ahead = bytearray()  # plaintext that was read before it was pulled
         self._ended = False  # the peer said goodbye
         self._finished = False  # this side did
@@ -185,21 +189,22 @@ class TlsTransport:
         while True:
             if self._closed:
                 raise _closed_error()
-            data = self._take(limit)
+            with self._lock:
+                data = self._take(limit)
+                unsent = self._outgoing.pending
             if data is not None:
                 return data
             if self._lost is not None:
-                if self._outgoing.pending:
+                if unsent:
                     await self._say_last_word()
                 raise self._lost.with_traceback(None)
-            # While another task is sending this is left to the next to do so: a peer that reads only once it
-            # is read from would make both wait for ever.
-            if self._outgoing.pending and not self._order.taken:
+            if unsent:
                 await self._flush(deadline)
             # From here to the next turn nothing is awaited but this pull, so whoever cancels loses nothing.
             raw = await self._inner.pull(_READ, deadline)
             if raw:
-                self._incoming.write(raw)
+                with self._lock:
+                    self._incoming.write(raw)
             else:
                 self._lost = ConnectionLost(
                     f"{self._where} ended without TLS's goodbye, so what it sent may have been cut short: "
@@ -225,7 +230,8 @@ class TlsTransport:
                 return
             self._check_sending()
             self._finished = True
-            self._say_goodbye()
+            with self._lock:
+                self._say_goodbye()
             # The goodbye waits for room: the peer may be busy, and its answers are still wanted.
             await self._send(deadline)
             await self._inner.finish()
@@ -241,7 +247,8 @@ class TlsTransport:
                 self._finished = True
                 try:
                     async with self._order:
-                        self._say_goodbye()
+                        with self._lock:
+                            self._say_goodbye()
                         await self._send(time.monotonic() + CLOSE_TIMEOUT)
                 except HailerError:
                     pass  # the peer has gone, or does not read
@@ -344,8 +351,9 @@ class TlsTransport:
     def _encrypt(self, data: bytes) -> None:
         view: bytes | memoryview = data
         try:
-            while (done := self._ssl.write(view)) < len(view):
-                view = memoryview(view)[done:]
+            with self._lock:
+                while (done := self._ssl.write(view)) < len(view):
+                    view = memoryview(view)[done:]
         except ssl.SSLError as error:
             self._unsendable = explain(error, self._where, self._name, serving=self._serving)
             raise self._unsendable from error
@@ -356,8 +364,10 @@ class TlsTransport:
         A record that was made and not sent leaves a gap in the sequence that the peer checks, so after that
         nothing more can be sent, whether the inner transport sent a part of it or none.
         """
+        with self._lock:
+            data = self._outgoing.read()
         try:
-            await self._inner.push(self._outgoing.read(), deadline)
+            await self._inner.push(data, deadline)
         except BaseException as error:
             self._unsendable = (
                 error
@@ -369,22 +379,26 @@ class TlsTransport:
             raise
 
     async def _flush(self, deadline: float | None) -> None:
-        """Push what TLS itself has to say, such as that it does not renegotiate."""
-        await self._order.take(deadline)
-        try:
-            if self._outgoing.pending:
+        """Push what TLS itself has to say, such as that it does not renegotiate.
+
+        While somebody else is sending this is left to the next to do so: a peer that reads only once it is
+        read from would make both wait for ever.
+        """
+        if self._order.take_if_free():
+            try:
                 await self._send(deadline)
-        finally:
-            self._order.give_on()
+            finally:
+                self._order.give_on()
 
     async def _say_last_word(self) -> None:
         """Push the alert that says why, if there is one and the peer takes it at once or nearly so."""
-        if self._outgoing.pending and not self._order.taken:
+        if self._outgoing.pending and self._order.take_if_free():
             try:
-                async with self._order:
-                    await self._inner.push(self._outgoing.read(), time.monotonic() + _LAST_WORD)
+                await self._inner.push(self._outgoing.read(), time.monotonic() + _LAST_WORD)
             except HailerError:
                 pass  # it has gone, or does not read
+            finally:
+                self._order.give_on()
 
     def _say_goodbye(self) -> None:
         """Encrypt close_notify, and keep the other direction readable.
