@@ -91,3 +91,22 @@ def test_a_fault_is_found(fault: type[Sound]) -> None:
 def test_reads_as_messages_are_found_where_they_may_not_be() -> None:
     with pytest.raises(AssertionError):
         check_framing(RawFraming())
+
+
+class Cutting(RawFraming):
+    """Passes on the beginning of a large read and drops the rest."""
+
+    def decoder(self, max_message: int = DEFAULT_MAX_MESSAGE) -> Decoder:  # type: ignore[override]
+        inner = RawFraming().decoder(max_message)
+
+        class First:
+            def feed(self, data: bytes) -> list[bytes | FramingError]:
+                return inner.feed(data)[:1]
+
+        return First()
+
+
+def test_bytes_that_are_dropped_are_found_where_reads_are_messages() -> None:
+    check_framing(RawFraming(), by_read=True)
+    with pytest.raises(AssertionError):
+        check_framing(Cutting(), by_read=True)
