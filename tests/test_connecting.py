@@ -24,7 +24,7 @@ from hailer.errors import (
     TimedOut,
     UsageError,
 )
-from hailer.matrix import MODELS, why_not_model
+from hailer.matrix import MODELS, why_not_model, why_not_transport
 from hailer.runtime.sockets import RESET_ON_CLOSE
 from hailer.services.echo import echo
 
@@ -316,6 +316,10 @@ def test_a_handler_that_connects_itself(server: hailer.Server, model: ModelName,
             assert client.receive() == b"from behind: " + message
 
 
+SEQPACKET = pytest.param(
+    "unix+seqpacket",
+    marks=pytest.mark.skipif(why_not_transport("unix+seqpacket") is not None, reason="there is none"),
+)
 READY = [model for model in ("select", "epoll") if why_not_model(model) is None]
 
 
@@ -439,13 +443,18 @@ def test_nothing_waits_outside_of_loops_and_handlers() -> None:
         connected("localhost:7").send(None)
 
 
-@pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "ws", "wss", "unix", SEQPACKET])
 def test_one_thread_receives_while_others_send(scheme: str, tmp_path: Path, authority: trustme.CA) -> None:
     serving, connecting = contexts(tmp_path, authority, shown=False, asked=False)
     encrypted = scheme in ("tls", "wss")
     count, senders = 200, 3
     with (
-        hailer.Server(f"{scheme}://127.0.0.1:0", echo, "fork", tls=serving if encrypted else None) as server,
+        hailer.Server(
+            f"{scheme}:{tmp_path}/s" if scheme.startswith("unix") else f"{scheme}://127.0.0.1:0",
+            echo,
+            "fork",
+            tls=serving if encrypted else None,
+        ) as server,
         hailer.connect(
             server.endpoints[0], tls=connecting if encrypted else None, receive_timeout=15
         ) as client,

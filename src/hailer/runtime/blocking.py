@@ -142,8 +142,9 @@ def _foreign(what: str, model: str) -> str:
 class BlockingTransport(Names):
     """A transport over a blocking stream socket; its coroutines never suspend.
 
-    It belongs to the thread that makes it. `abort` may be called from any other and wakes it; it has
-    to `close` even so.
+    It belongs to the thread that makes it. Others may push, each of them whole: so a handler under the
+    thread model can send to the peers of others. `abort` may be called from any and wakes the owner, who
+    has to `close` even so.
 
     Args:
         sock: a connected stream socket, owned from now on.
@@ -151,7 +152,18 @@ class BlockingTransport(Names):
         peer: the address of the peer where accept has told it.
     """
 
-    __slots__ = ("_aborted", "_closed", "_cut", "_finished", "_limit", "_lock", "_owner", "_poll", "_socket")
+    __slots__ = (
+        "_aborted",
+        "_closed",
+        "_cut",
+        "_finished",
+        "_limit",
+        "_lock",
+        "_owner",
+        "_poll",
+        "_pushing",
+        "_socket",
+    )
 
     def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
         super().__init__(sock, scheme, peer)
@@ -164,6 +176,7 @@ class BlockingTransport(Names):
         self._cut = False
         self._limit = 0.0  # SO_RCVTIMEO as set, in seconds; 0 is none
         self._owner = threading.get_ident()
+        self._pushing = threading.Lock()  # between threads that push
         self._lock = threading.Lock()  # between abort in one thread and close in another
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
@@ -180,13 +193,17 @@ class BlockingTransport(Names):
         return data
 
     async def push(self, data: bytes, deadline: float | None = None) -> None:
-        if self._closed or self._aborted:
-            raise closed_error()
-        if self._finished:
-            raise finished_error()
-        if self._cut:
-            raise ConnectionLost("an earlier message was cut off by its time-out: open another connection")
+        if not self._pushing.acquire(blocking=False):
+            self._wait_for_turn(deadline)
         try:
+            if self._closed or self._aborted:
+                raise closed_error()
+            if self._finished:
+                raise finished_error()
+            if self._cut:
+                raise ConnectionLost(
+                    "an earlier message was cut off by its time-out: open another connection"
+                )
             # Write first, and wait only after a short write.
             sent = self._send(data)
             if sent < len(data):
@@ -195,6 +212,8 @@ class BlockingTransport(Names):
             raise
         except OSError as error:
             raise self._explain(error, "send") from error
+        finally:
+            self._pushing.release()
 
     async def finish(self) -> None:
         if self._closed or self._aborted:
@@ -241,13 +260,19 @@ class BlockingTransport(Names):
         except BlockingIOError:
             return 0
 
+    def _wait_for_turn(self, deadline: float | None) -> None:
+        seconds = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._pushing.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            raise self._no_room()
+
+    def _no_room(self) -> TimedOut:
+        return TimedOut(f"{self.peer} made no room to send in time: it does not read; close the connection")
+
     def _push_rest(self, rest: memoryview, deadline: float | None, *, started: bool) -> None:
         while rest:
             if not self._wait_for_room(deadline):
                 self._cut = started
-                raise TimedOut(
-                    f"{self.peer} made no room to send in time: it does not read; close the connection"
-                )
+                raise self._no_room()
             sent = self._send(rest)
             started = started or sent > 0
             rest = rest[sent:]
@@ -302,6 +327,7 @@ class BlockingConnection:
     """The same connection for programs without an event loop: the same methods as plain functions.
 
     Each runs the coroutine of `hailer.connection.Connection` of the same name to its end; see there.
+    One thread receives and closes; several may send, each message whole; any may abort.
 
     Args:
         connection: one over a `BlockingTransport`, owned from now on.

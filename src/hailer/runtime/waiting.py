@@ -43,13 +43,12 @@ class PollWaiter:
         sock: the socket.
     """
 
-    __slots__ = ("_read", "_socket", "_woken", "_write")
+    __slots__ = ("_read", "_socket", "_woken")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._woken = False
         self._read: select.poll | None = None
-        self._write: select.poll | None = None
 
     async def readable(self, deadline: float | None) -> bool:
         if self._read is None:
@@ -58,10 +57,9 @@ class PollWaiter:
         return self._wait(self._read, deadline)
 
     async def writable(self, deadline: float | None) -> bool:
-        if self._write is None:
-            self._write = select.poll()
-            self._write.register(self._socket, select.POLLOUT)
-        return self._wait(self._write, deadline)
+        poll = select.poll()  # not kept: several threads may send, and one poll is for one of them
+        poll.register(self._socket, select.POLLOUT)
+        return self._wait(poll, deadline)
 
     def wake(self) -> None:
         self._woken = True
