@@ -59,6 +59,8 @@ def test_an_object_can_be_the_handler() -> None:
 def test_no_connections_at_all_are_no_server() -> None:
     with pytest.raises(UsageError, match="max_connections"):
         Server("localhost:0", echo, max_connections=0)
+    with pytest.raises(UsageError, match="at least 1"):
+        Server("localhost:0", echo, max_message=0)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, cast
 from hailer.endpoint import Endpoint
 from hailer.errors import HailerError, UsageError
 from hailer.framing import DEFAULT_MAX_MESSAGE, as_framing
+from hailer.framing.base import check_max_message
 from hailer.handlers import as_handler
 from hailer.matrix import MODELS, ModelName, kind_of, why_not
 from hailer.net.listen import listen
@@ -107,6 +108,7 @@ class Server:
         for name, number in (("max_connections", max_connections), ("workers", workers)):
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}: allow at least 1")
+        check_max_message(max_message)
         given = [endpoint] if isinstance(endpoint, (Endpoint, str)) else list(endpoint)
         self._endpoints = [Endpoint.parse(each) if isinstance(each, str) else each for each in given]
         _check_cells(self._endpoints, model, framing, tls)

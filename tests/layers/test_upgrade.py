@@ -233,6 +233,8 @@ def test_the_request_names_the_host_and_the_path(endpoint: str, path: str, host:
         (b"", ConnectionLost, "without an answer"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", BadFrame, "HTTP 404 Not"),
         (b"HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", BadFrame, "HTTP 301"),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 100_000, BadFrame, "HTTP 403 No"),
+        (b"HTTP/1.1 500 \xe9\x1b[2J\r\n\r\n", BadFrame, "HTTP 500"),
         (b"SSH-2.0-OpenSSH_9\r\n", BadFrame, "does not speak WebSocket"),
         (
             b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
@@ -242,7 +244,7 @@ def test_the_request_names_the_host_and_the_path(endpoint: str, path: str, host:
         (b"x" * 100_000, BadFrame, "does not speak WebSocket"),
         (b"HTTP/1.1 101 Yes\r\n" + b"A: b\r\n" * 20_000, BadFrame, "does not speak WebSocket"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_answers_that_open_none(answer: bytes, kind: type[HailerError], words: str) -> None:
     _, error = asyncio.run(ask("ws://localhost:7000/chat", answer))
@@ -250,6 +252,24 @@ def test_answers_that_open_none(answer: bytes, kind: type[HailerError], words: s
     assert words in str(error)
     assert str(error).isprintable()
     assert "ws://localhost:7000/chat" in str(error)
+
+
+def test_a_refusal_whose_page_does_not_end_is_told_at_once() -> None:
+    async def main() -> None:
+        client, server = memory_pair()
+        connecting = asyncio.create_task(
+            WebSocketTransport.connect(client, Endpoint.parse("ws://localhost:7000"), soon())
+        )
+        await server.pull(4096)
+        for piece in (b"HTTP/1.1 403 Forbidden\r", b"\nServer: x\r\n\r", b"\n<html>"):
+            await server.push(piece)
+        async with asyncio.timeout(2):
+            with pytest.raises(BadFrame, match="HTTP 403 Forbidden"):
+                await connecting
+        client.abort()
+        server.abort()
+
+    asyncio.run(main())
 
 
 @given(st.binary(max_size=200))

@@ -14,7 +14,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
@@ -175,11 +174,14 @@ async def ask_upgrade(
     protocol.send_request(protocol.connect())
     await inner.push(b"".join(protocol.data_to_send()), deadline)
     left = _MOST_HEAD
+    head = b""
     response = None
     frames: list[Frame] = []
     while response is None:
         data = await inner.pull(min(READ_SIZE, left), deadline) if left > 0 else b""
         left -= len(data)
+        head += data
+        _check_status(head, len(data), endpoint)
         if data:
             protocol.receive_data(data)
         else:
@@ -190,11 +192,6 @@ async def ask_upgrade(
             elif not isinstance(event, Request):
                 frames.append(event)
         error = protocol.handshake_exc
-        if isinstance(error, InvalidStatus):
-            status = printable(f"{error.response.status_code} {error.response.reason_phrase}")[:100]
-            raise BadFrame(
-                f"{endpoint} opens no WebSocket (HTTP {status}): check its path and who may connect"
-            )
         if error is not None:
             if not data and left == _MOST_HEAD:
                 raise ConnectionLost(f"{endpoint} closed the connection without an answer: try again later")
@@ -202,6 +199,15 @@ async def ask_upgrade(
                 f"{endpoint} does not speak WebSocket ({_reason(error)}): check host, port and kind"
             )
     return protocol, frames
+
+
+def _check_status(head: bytes, new: int, endpoint: Endpoint) -> None:
+    """Raise what a refusal says once its head is there: the page that follows may be long, or not end."""
+    if head.startswith(b"HTTP/1.") and b"\r\n\r\n" in head[max(0, len(head) - new - 3) :]:
+        status = head.partition(b"\r\n")[0].partition(b" ")[2]
+        if not status.startswith(b"101"):
+            said = printable(status[:100].decode("latin-1"))
+            raise BadFrame(f"{endpoint} opens no WebSocket (HTTP {said}): check its path and who may connect")
 
 
 def _uri(endpoint: Endpoint, peer: Endpoint) -> WebSocketURI:
