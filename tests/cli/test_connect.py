@@ -58,6 +58,32 @@ def test_keeps_reading_after_the_end_of_input(hailer: Run, serve: Serve) -> None
     assert (done.returncode, done.stdout) == (0, b"heard you all\n")
 
 
+def test_all_of_the_input_is_sent_to_a_server_that_ends_its_side_first(hailer: Run, serve: Serve) -> None:
+    data = b"".join(b"%d\n" % number for number in range(200_000))
+    came = bytearray()
+
+    def listens(peer: socket.socket) -> None:
+        peer.sendall(b"nothing to say\n")
+        peer.shutdown(socket.SHUT_WR)
+        while more := peer.recv(65536):
+            came.extend(more)
+
+    done = hailer("connect", f"localhost:{serve(listens)}", data=data)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"nothing to say\n", b"")
+    assert bytes(came) == data
+
+
+def test_input_that_is_not_taken_is_told(hailer: Run, serve: Serve) -> None:
+    def leaves(peer: socket.socket) -> None:
+        peer.sendall(b"enough\n")
+        peer.shutdown(socket.SHUT_WR)
+        peer.recv(1000)
+
+    done = hailer("connect", f"localhost:{serve(leaves)}", data=b"x\n" * 5_000_000)
+    assert (done.returncode, done.stdout) == (1, b"enough\n")
+    assert (done.stderr.count(b"\n"), b"took only a part of the input" in done.stderr) == (1, True)
+
+
 def test_ends_when_the_server_ends_though_input_stays_open(
     start: Callable[..., Process], serve: Serve
 ) -> None:

@@ -129,6 +129,13 @@ _ANSWERS_WITHIN: Final = 1.0
 """Seconds of silence after which datagrams, which have no end, are taken to have come to theirs."""
 
 
+_INPUT_WITHIN: Final = 1.0
+"""Seconds without input after which nothing more is sent to a server that has ended its own side."""
+
+_TAKEN_WITHIN: Final = 10.0
+"""Seconds in which such a server has to take a part of the input."""
+
+
 class Talk:
     """One connection and what the person at it wants.
 
@@ -147,6 +154,8 @@ class Talk:
         self._input_ended = False
         self._silence: asyncio.Timeout = asyncio.timeout(None)
         self._failed = False
+        self._batches = 0  # of input that were sent
+        self._sending = False  # the next one
         self._unsent: ConnectionEnded | None = None
 
     async def exchange(self, message: bytes, finish: bool) -> int:
@@ -194,6 +203,8 @@ class Talk:
             ):
                 sending = tasks.create_task(self._send_input(console))
                 await self._receive_all(console)
+                if not at_terminal():
+                    await self._send_rest(sending)
                 sending.cancel()
         except TimeoutError as error:
             if isinstance(error, TimedOut) or not self._silence.expired():
@@ -211,12 +222,28 @@ class Talk:
         try:
             async with aclosing(console.batches()) as batches:
                 async for batch in batches:
+                    self._sending = True
                     await self._send(batch)
+                    self._sending = False
+                    self._batches += 1
             await self._connection.finish()
         except ConnectionEnded as error:
             self._unsent = error  # what the server said before it went can still be read
         self._input_ended = True
         self._expect_something()
+
+    async def _send_rest(self, sending: asyncio.Task[None]) -> None:
+        """Send on when the server has ended its side: it may still read, and no input is to be lost unseen."""
+        while not sending.done():
+            before = self._batches, self._sending
+            await asyncio.wait((sending,), timeout=_TAKEN_WITHIN if self._sending else _INPUT_WITHIN)
+            if before == (self._batches, self._sending):
+                break
+        if self._unsent is not None or (self._sending and not sending.done()):
+            self._unsent = ConnectionLost(
+                f"{self._connection.peer} ended the connection and took only a part of the input:"
+                " look at what it expects"
+            )
 
     async def _send(self, batch: list[bytes]) -> None:
         try:
