@@ -233,7 +233,7 @@ class Talk:
         self._expect_something()
 
     async def _send_rest(self, sending: asyncio.Task[None]) -> None:
-        """Send on when the server has ended its side: it may still read, and no input is to be lost unseen."""
+        """Send on when the server has ended its side: it may still read, and no input is lost unseen."""
         while not sending.done():
             before = self._batches, self._sending
             await asyncio.wait((sending,), timeout=_TAKEN_WITHIN if self._sending else _INPUT_WITHIN)
