@@ -66,6 +66,11 @@ def test_files_beside_it_take_no_place_of_the_standard_library(start: Start, tmp
         (["ends.py:reply"], b'under if __name__ == "__main__"'),
         (["own:Kind"], b"Kind is a class: name an object made of it"),
         (["own:reply", "--workers", "2"], b"leave --workers out, or take --model prefork"),
+        (["echo", "ws://localhost:0", "--origin", "example.org"], b"is no origin"),
+        (["echo", "ws://localhost:0", "--origin", "https://example.org/chat"], b"is no origin"),
+        (["echo", "--idle-timeout", "1e300"], b"write at most 1000000000"),
+        (["echo", "--backlog", "99999999999"], b"--backlog"),
+        (["echo", "--model", "prefork", "--workers", "100000"], b"--workers"),
         (["echo", "tls://localhost:0"], b"give --cert and --key (hailer cert localhost makes both"),
     ],
 )

@@ -39,6 +39,9 @@ __all__ = [
 
 DEFAULT_RELAY: Final = "tcp://localhost:16273"
 
+_MOST_SECONDS: Final = 1_000_000_000
+"""What the timers of every system can be set to."""
+
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds for connecting, and for each answer of a relay."""
 
@@ -101,6 +104,10 @@ class _SecondsType(click.ParamType):  # type: ignore[type-arg] # no generic befo
             seconds = math.nan
         if not 0 <= seconds < math.inf:
             self.fail(f"{value!r} is no number of seconds; write one such as 2.5", param, ctx)
+        if seconds > _MOST_SECONDS:
+            self.fail(
+                f"{value!r} is more than 30 years of seconds; write at most {_MOST_SECONDS}", param, ctx
+            )
         return seconds
 
 

@@ -84,13 +84,13 @@ hailer serve echo tls://localhost:7443 --cert localhost.pem --key localhost.key
 )
 @option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     metavar="N",
     help="Processes of the prefork model.  [default: one a processor, at least 2]",
 )
 @option(
     "--backlog",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 65535),
     default=1024,
     show_default=True,
     metavar="N",
@@ -242,7 +242,7 @@ def command(
         drain=drain,
         once=once,
         tls=_tls(cert, key, client_ca, wanted),
-        origins=origins or None,
+        origins=_checked_origins(origins),
         amplification=amplification,
         unix_mode=_mode(unix_mode),
     )
@@ -354,6 +354,17 @@ def _tls(
     from hailer.net.certificates import server_context  # noqa: PLC0415 (only for TLS)
 
     return server_context(cert, key, client_ca=client_ca)
+
+
+def _checked_origins(origins: Sequence[str]) -> Sequence[str] | None:
+    """What browsers send (RFC 6454 section 7): anything else would never be met."""
+    for origin in origins:
+        scheme, mark, host = origin.partition("://")
+        if origin not in ("*", "null") and (not (scheme and mark and host) or "/" in host or " " in origin):
+            raise UsageError(
+                f"{origin!r} is no origin: write the page's scheme and host alone, such as https://example.org"
+            )
+    return origins or None
 
 
 def _mode(text: str) -> int:
