@@ -13,8 +13,8 @@ import pytest
 from hypothesis import settings
 
 # The default run asks hypothesis' same questions each time, so that a red run is about the change at hand;
-# the long one asks new questions.
-settings.register_profile("default-run", derandomize=os.environ.get("HAILER_LONG") != "1")
+# the long one asks new questions. How long an example takes says more of what else the machine does.
+settings.register_profile("default-run", derandomize=os.environ.get("HAILER_LONG") != "1", deadline=None)
 settings.load_profile("default-run")
 
 if TYPE_CHECKING:

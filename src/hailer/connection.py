@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -88,9 +88,9 @@ class Connection:
     ) -> None:
         self._start(transport, timeout, now)
         # Bound once: each message would look them up again.
-        self._pull: Callable[[int, float | None], Awaitable[Any]] = transport.pull
+        self._start_pulls(transport if hasattr(transport, "pull_now") else _PullSteps(transport.pull))
         self._push = transport.push
-        self._push_now: Callable[[bytes], bool] = getattr(transport, "push_now", _never)
+        self._push_now: Callable[[bytes, float | None], bool] = getattr(transport, "push_now", _never)
         self._encode = framing.encode
         self._encode_many = encoder_of_many(framing)
         self._feed: Callable[[Any], list[bytes | FramingError]] = framing.decoder(max_message).feed
@@ -106,9 +106,15 @@ class Connection:
         self._now = now
         self._arrived: deque[bytes | FramingError] = deque()
         self._receiving = False
+        self._over = False  # for one of these reasons nothing can be received any more
         self._ended = False
         self._closed = False
         self._broken: FramingError | None = None
+
+    def _start_pulls(self, steps: Any) -> None:
+        self._pull_now: Callable[[int, float | None], Any] = steps.pull_now
+        self._arrival: Awaitable[Any] = steps.arrival
+        self._stop_pull: Callable[[], None] = steps.stop_pull
 
     @property
     def local(self) -> Endpoint:
@@ -153,12 +159,24 @@ class Connection:
         if arrived:
             item = arrived.popleft()
         else:
-            deadline = self._begin(timeout)
+            if self._receiving or self._over:
+                raise self._hindrance()
+            if timeout is None:
+                timeout = self._timeout
+            deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+            self._receiving = True
             try:
-                data = await self._pull(self._read_size, deadline)
+                data = self._pull_now(self._read_size, deadline)
+                while data is None:
+                    data = await self._arrival
+                    if data is None:
+                        data = self._pull_now(self._read_size, deadline)
                 received = self._feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
+            except BaseException:
+                self._stop_pull()
+                raise
             finally:
                 self._receiving = False
             item = received[0]
@@ -178,12 +196,24 @@ class Connection:
         arrived = self._arrived
         if not arrived:
             # As in receive: a coroutine for both would be one more object, and one more step, for each read.
-            deadline = self._begin(timeout)
+            if self._receiving or self._over:
+                raise self._hindrance()
+            if timeout is None:
+                timeout = self._timeout
+            deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+            self._receiving = True
             try:
-                data = await self._pull(self._read_size, deadline)
+                data = self._pull_now(self._read_size, deadline)
+                while data is None:
+                    data = await self._arrival
+                    if data is None:
+                        data = self._pull_now(self._read_size, deadline)
                 received = self._feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
+            except BaseException:
+                self._stop_pull()
+                raise
             finally:
                 self._receiving = False
             # What one read brought goes straight through where no error is among it, which C can tell.
@@ -217,8 +247,11 @@ class Connection:
             ConnectionClosed: this side finished or closed the connection.
         """
         data = self._encode(message)
-        if not self._push_now(data):
-            await self._push(data, self._deadline(timeout))
+        if timeout is None:
+            timeout = self._timeout
+        deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+        if not self._push_now(data, deadline):
+            await self._push(data, deadline)
 
     async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
         """Send a batch of messages at once, all of them or none.
@@ -228,8 +261,11 @@ class Connection:
         """
         batch = messages if isinstance(messages, list) else list(messages)
         data = self._encode(batch[0]) if len(batch) == 1 else self._encode_many(batch)
-        if data and not self._push_now(data):
-            await self._push(data, self._deadline(timeout))
+        if timeout is None:
+            timeout = self._timeout
+        deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+        if data and not self._push_now(data, deadline):
+            await self._push(data, deadline)
 
     async def finish(self) -> None:
         """Tell the peer that no more will be sent; its answers can still be received.
@@ -241,13 +277,13 @@ class Connection:
 
     async def close(self) -> None:
         """Send what is still in the buffer and let go of the connection; may be called twice."""
-        self._closed = True
+        self._closed = self._over = True
         self._arrived.clear()
         await self._ends.close()
 
     def abort(self) -> None:
         """Let go of the connection now, without sending what is still in the buffer."""
-        self._closed = True
+        self._closed = self._over = True
         self._arrived.clear()
         self._ends.abort()
 
@@ -273,22 +309,13 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection to {self.peer}>"
 
-    def _begin(self, timeout: float | None) -> float | None:
-        """Begin to receive; gives the deadline."""
-        if self._receiving or self._closed or self._ended or self._broken is not None:
-            raise self._hindrance()
-        if timeout is None:
-            timeout = self._timeout
-        self._receiving = True
-        return None if timeout is None or timeout == math.inf else self._now() + timeout
-
     async def _go_on(
         self, data: Any, received: list[bytes | FramingError], deadline: float | None
     ) -> list[bytes | FramingError]:
         """Read on after a read that completed no message, or was the last; gives at least one message."""
         while True:
             if not data:
-                self._ended = True
+                self._ended = self._over = True
             if received:
                 return received
             if not data:
@@ -297,7 +324,11 @@ class Connection:
                 # The first bytes of a message start its own clock; later ones can only be later.
                 end = self._now() + self._message_timeout
                 deadline = end if deadline is None else min(deadline, end)
-            data = await self._pull(self._read_size, deadline)
+            data = self._pull_now(self._read_size, deadline)
+            while data is None:
+                data = await self._arrival
+                if data is None:
+                    data = self._pull_now(self._read_size, deadline)
             received = self._feed(data)
 
     def _hindrance(self) -> HailerError:
@@ -316,6 +347,7 @@ class Connection:
         """Remember a fatal error: each later receive meets it again."""
         if error.fatal:
             self._broken = error
+            self._over = True
         return error
 
     def _deadline(self, timeout: float | None) -> float | None:
@@ -349,7 +381,7 @@ class RecordConnection(Connection):
         self._start(transport, timeout, now)
         self._records = transport
         # A read is a list of messages already, and an empty one is the end.
-        self._pull = transport.pull_records
+        self._start_pulls(_PullSteps(transport.pull_records))
         self._feed = list
         self._read_size = check_max_message(max_message)
         self._message_timeout = None
@@ -365,7 +397,34 @@ class RecordConnection(Connection):
             await self._records.push_records(batch, self._deadline(timeout))
 
 
-def _never(_data: bytes) -> bool:
+class _PullSteps:
+    """A pull in steps, of a transport that has it in one only; see `hailer.transport.Transport`."""
+
+    __slots__ = ("_deadline", "_limit", "_pull")
+
+    def __init__(self, pull: Callable[[int, float | None], Awaitable[Any]]) -> None:
+        self._pull = pull
+        self._limit = 0
+        self._deadline: float | None = None
+
+    def pull_now(self, limit: int, deadline: float | None) -> None:
+        """Put it off until `arrival` is awaited, which gives the bytes itself."""
+        self._limit = limit
+        self._deadline = deadline
+
+    @property
+    def arrival(self) -> Awaitable[Any]:
+        """This itself."""
+        return self
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._pull(self._limit, self._deadline).__await__()
+
+    def stop_pull(self) -> None:
+        """Do nothing: the pull has met what ended it."""
+
+
+def _never(_data: bytes, _deadline: float | None) -> bool:
     return False
 
 

@@ -43,8 +43,16 @@ class _Ends(Protocol):
 class Transport(_Ends, Protocol):
     """A stream of bytes in each direction.
 
-    One may also have ``push_now(data: bytes) -> bool``: where a push would neither wait nor fail, it pushes
-    and gives True; otherwise it does nothing and gives False. That saves a coroutine for each message.
+    One may also have what saves a coroutine for each message:
+
+    ``push_now(data: bytes, deadline: float | None) -> bool`` does what a push does and gives True. Or others
+    would have to run first, and it gives False: then the push of the same data has to follow, for a part of
+    it may have gone.
+
+    ``pull_now(limit: int, deadline: float | None) -> bytes | None`` is a pull in steps, with ``arrival`` and
+    ``stop_pull() -> None``. It gives what a pull gives. Or it has begun to wait and gives None: then
+    ``arrival`` is to be awaited, and `pull_now` called again. Whoever does not get so far, being cancelled,
+    calls `stop_pull`.
 
     `hailer.testing.transport.check_transport` checks all that stands here.
     """

@@ -145,7 +145,7 @@ def test_an_event_that_nobody_waits_for_is_looked_at_once(loop: ReadyLoop) -> No
             other.send(b"bc")
             for _ in range(5):
                 await loop.sleep(0)
-            assert not waiter._watch.mask, "the loop would be busy with it"
+            assert not waiter.watch.mask, "the loop would be busy with it"
             assert await waiter.readable(None)
             assert one.recv(10) == b"bc"
             other.close()
@@ -603,11 +603,11 @@ def test_pushes_that_do_not_wait(loop: ReadyLoop, tmp_path: Path) -> None:
     async def push() -> None:
         nonlocal in_part
         for _ in range(count):
-            if not one.push_now(block):
+            if not one.push_now(block, None):
                 in_part += one._begun is not None
                 await one.push(block)
         await one.finish()
-        assert not one.push_now(b"after finish")
+        assert not one.push_now(b"after finish", None)
 
     async def pull() -> None:
         await loop.sleep(0.02)
@@ -619,7 +619,7 @@ def test_pushes_that_do_not_wait(loop: ReadyLoop, tmp_path: Path) -> None:
     run(loop, push(), pull())
     assert in_part, "no push was cut in two: the test shows nothing"
     run(loop, one.close(), other.close())
-    assert not one.push_now(b"after close")
+    assert not one.push_now(b"after close", None)
 
 
 def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Path) -> None:
@@ -629,16 +629,16 @@ def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Pa
         return one._begun is not None
 
     async def push() -> None:
-        assert not one.push_now(bytes(64 << 20))
+        assert not one.push_now(bytes(64 << 20), None)
         assert not begun(), "so much is not pushed without giving the others their turn"
         block = bytes(200_000)
         while True:
             one._turn = 0
-            if not one.push_now(block):
+            if not one.push_now(block, None):
                 if begun():
                     break
                 other._socket.recv(200)
-        assert not one.push_now(b"after")
+        assert not one.push_now(b"after", None)
         with pytest.raises(ConnectionLost):
             await one.push(b"after")
         with pytest.raises(ConnectionLost):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Literal, cast
 
-from hailer.errors import ConnectionLost, HailerError, TimedOut, UsageError
+from hailer.errors import BusyError, ConnectionLost, HailerError, TimedOut, UsageError
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
 from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
@@ -76,7 +76,7 @@ class AioTransport(asyncio.Protocol):
         self._queue = ByteQueue()
         self._handed = b""  # what has come while a task waited for it, and never was in the queue
         self._most = 0  # bytes that this task takes
-        self._arrival = Wake(self._loop)
+        self.arrival = Wake(self._loop)
         self._writable = Gate(self._loop)
         self._reading = True
         self._room = True
@@ -128,23 +128,41 @@ class AioTransport(asyncio.Protocol):
         return self._names.peer
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        try:
+            while (data := self.pull_now(limit, deadline)) is None:
+                await self.arrival
+        except BusyError:
+            raise
+        except BaseException:
+            self.stop_pull()
+            raise
+        return data
+
+    def pull_now(self, limit: int, deadline: float | None) -> bytes | None:
+        """Do a step of a pull; see `hailer.transport.Transport`."""
+        arrival = self.arrival
+        waited = arrival.begun and not arrival.waiting
+        if waited:
+            arrival.begun = False  # as `end` does, without the call
+            if self._handed:
+                data, self._handed = self._handed, b""
+                return data
         queue = self._queue
-        while not queue.size:
+        if not queue.size:
             if self._closed:
                 raise closed_error()
             if self._ended:
                 return b""
             if self._lost is not None:
                 raise self._lost.with_traceback(None)
-            self._turn = 0  # to wait is to give the others their turn
-            self._most = limit
-            if not await self._arrival.wait(deadline):
+            if waited and arrival.expired:
                 raise TimedOut(
                     f"nothing came from {self.peer} in time: receive again or close the connection"
                 )
-            if self._handed:
-                data, self._handed = self._handed, b""
-                return data
+            self._turn = 0  # to wait is to give the others their turn
+            self._most = limit
+            arrival.begin(deadline)
+            return None
         data = queue.take(limit)
         if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
             self._reading = True
@@ -152,8 +170,12 @@ class AioTransport(asyncio.Protocol):
                 self._transport.resume_reading()
         return data
 
-    def push_now(self, data: bytes) -> bool:
-        """Push where that would neither wait nor fail; see `hailer.transport.Transport`."""
+    def stop_pull(self) -> None:
+        """Give up a pull that waits; see `hailer.transport.Transport`."""
+        self.arrival.end()
+
+    def push_now(self, data: bytes, _deadline: float | None) -> bool:
+        """Push where there is room; see `hailer.transport.Transport`."""
         turn = self._turn + len(data) + _PUSH_COST
         if not self._open or turn > _TURN or self._transport.is_closing():
             return False
@@ -238,7 +260,7 @@ class AioTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closed:
             return
-        arrival = self._arrival
+        arrival = self.arrival
         if arrival.waiting and len(data) <= self._most:
             # The task goes on in here: nothing can come between, so that the bytes need no queue.
             self._handed = data
@@ -254,7 +276,7 @@ class AioTransport(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        self._arrival.soon()  # not now: a loop goes on with a transport that the handler may have closed
+        self.arrival.soon()  # not now: a loop goes on with a transport that the handler may have closed
         return True  # the loop keeps the other direction open
 
     def pause_writing(self) -> None:
@@ -275,8 +297,8 @@ class AioTransport(asyncio.Protocol):
             )
         if self._closing is not None:
             self._closing.cancel()
-        self._arrival.soon()
-        self._arrival.release()
+        self.arrival.soon()
+        self.arrival.release()
         self._writable.open()
         self._writable.release()
 
@@ -284,7 +306,7 @@ class AioTransport(asyncio.Protocol):
         self._closed = True
         self._note_room(self._room)
         self._queue.clear()
-        self._arrival.soon()
+        self.arrival.soon()
         self._writable.open()
 
     def _discard(self) -> None:

@@ -12,19 +12,12 @@ import socket
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from hailer.errors import ConnectionLost, EndOfStream, ForeignAwaitError, HailerError, TimedOut
-from hailer.net.oserrors import Doing, map_os_error
-from hailer.runtime.sockets import (
-    RECEIVE_SIZE,
-    RESET_ON_CLOSE,
-    Names,
-    closed_error,
-    discard,
-    finished_error,
-    poll_until,
-)
+from hailer.errors import EndOfStream, ForeignAwaitError, TimedOut
+from hailer.runtime.socket_stream import DONT_WAIT, SocketStream
+from hailer.runtime.sockets import RECEIVE_SIZE, closed_error, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
@@ -139,7 +132,7 @@ def _foreign(what: str, model: str) -> str:
     )
 
 
-class BlockingTransport(Names):
+class BlockingTransport(SocketStream):
     """A transport over a blocking stream socket; its coroutines never suspend.
 
     It belongs to the thread that makes it. Others may push, each of them whole: so a handler under the
@@ -152,60 +145,58 @@ class BlockingTransport(Names):
         peer: the address of the peer where accept has told it.
     """
 
-    __slots__ = (
-        "_aborted",
-        "_closed",
-        "_cut",
-        "_finished",
-        "_limit",
-        "_lock",
-        "_owner",
-        "_poll",
-        "_pushing",
-        "_socket",
-    )
+    __slots__ = ("_limit", "_lock", "_owner", "_poll", "_pushing", "_released")
+
+    arrival: Final = None
+    """`pull_now` and `push_now` wait by themselves."""
 
     def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
         super().__init__(sock, scheme, peer)
         sock.setblocking(True)
-        self._socket = sock
         self._poll: select.poll | None = None
-        self._aborted = False
-        self._closed = False
-        self._finished = False
-        self._cut = False
+        self._released = False  # the socket; closed without that: aborted by another thread
         self._limit = 0.0  # SO_RCVTIMEO as set, in seconds; 0 is none
         self._owner = threading.get_ident()
         self._pushing = threading.Lock()  # between threads that push
         self._lock = threading.Lock()  # between abort in one thread and close in another
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
-        if self._closed or self._aborted:
+        return self.pull_now(limit, deadline)
+
+    def pull_now(self, limit: int, deadline: float | None) -> bytes:
+        """Do all of a pull; see `hailer.transport.Transport`."""
+        if self._closed:
             raise closed_error()
+        if limit > RECEIVE_SIZE:  # noqa: PLR1730 (min would be a call for each message)
+            limit = RECEIVE_SIZE
         try:
-            data = self._pull_until(min(limit, RECEIVE_SIZE), math.inf if deadline is None else deadline)
+            if deadline is None and not self._limit:
+                data: bytes = self._recv(limit)  # what _pull_until comes to, without its calls
+            else:
+                data = self._pull_until(limit, math.inf if deadline is None else deadline)
         except TimedOut:
             raise
         except OSError as error:
             raise self._explain(error, "receive") from error
-        if self._aborted:
+        if self._closed:
             raise closed_error()
         return data
 
+    def stop_pull(self) -> None:
+        """Do nothing: a pull that waits cannot be left."""
+
     async def push(self, data: bytes, deadline: float | None = None) -> None:
-        if not self._pushing.acquire(blocking=False):
+        self.push_now(data, deadline)
+
+    def push_now(self, data: bytes, deadline: float | None) -> bool:
+        """Do all of a push; see `hailer.transport.Transport`."""
+        if not self._pushing.acquire(False):
             self._wait_for_turn(deadline)
         try:
-            if self._closed or self._aborted:
-                raise closed_error()
-            if self._finished:
-                raise finished_error()
-            if self._cut:
-                raise ConnectionLost(
-                    "an earlier message was cut off by its time-out: open another connection"
-                )
+            if self._shut:
+                raise self._refusal()
             # Write first, and wait only after a short write.
-            sent = self._send(data)
+            sent = self._send_part(data)
             if sent < len(data):
                 self._push_rest(memoryview(data)[sent:], deadline, started=sent > 0)
         except TimedOut:
@@ -214,68 +205,51 @@ class BlockingTransport(Names):
             raise self._explain(error, "send") from error
         finally:
             self._pushing.release()
-
-    async def finish(self) -> None:
-        if self._closed or self._aborted:
-            raise closed_error()
-        if not self._finished:
-            self._finished = True
-            try:
-                self._socket.shutdown(socket.SHUT_WR)
-            except OSError as error:
-                raise self._explain(error, "send") from error
+        return True
 
     async def close(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._released:
                 return
-            self._closed = True
-            try:
-                if not self._aborted:
-                    self._socket.shutdown(socket.SHUT_WR)
-                    discard(self._socket)
-            except OSError:
-                pass  # the peer has gone: there is nothing to take leave of
+            aborted = self._closed
+            self._closed = self._shut = self._released = True
+            if not aborted:
+                self._take_leave()
             self._socket.close()
 
     def abort(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._released:
                 return
-            self._aborted = True
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            self._closed = self._shut = True
+            self._reset_on_close()
+            with suppress(OSError):  # the peer has gone already
                 # Another thread may wait on the descriptor: to close it here could hand its number to
                 # another connection under that thread's hands. Shutting it down wakes the thread.
                 self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the peer has gone already
             if threading.get_ident() == self._owner:
-                self._closed = True
+                self._released = True
                 self._socket.close()
-
-    def _send(self, data: bytes | memoryview) -> int:
-        try:
-            return self._socket.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return 0
 
     def _wait_for_turn(self, deadline: float | None) -> None:
         seconds = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
         if not self._pushing.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
             raise self._no_room()
 
-    def _no_room(self) -> TimedOut:
-        return TimedOut(f"{self.peer} made no room to send in time: it does not read; close the connection")
-
     def _push_rest(self, rest: memoryview, deadline: float | None, *, started: bool) -> None:
         while rest:
             if not self._wait_for_room(deadline):
-                self._cut = started
+                self._cut = self._shut = started
                 raise self._no_room()
-            sent = self._send(rest)
+            sent = self._send_part(rest)
             started = started or sent > 0
             rest = rest[sent:]
+
+    def _send_part(self, data: bytes | memoryview) -> int:
+        try:
+            return self._send(data, DONT_WAIT)
+        except BlockingIOError:
+            return 0
 
     def _pull_until(self, limit: int, deadline: float) -> bytes:
         while True:
@@ -316,11 +290,6 @@ class BlockingTransport(Names):
             self._poll = select.poll()
             self._poll.register(self._socket, select.POLLOUT)
         return poll_until(self._poll, deadline)
-
-    def _explain(self, error: OSError, doing: Doing) -> HailerError:
-        if self._closed or self._aborted:
-            return closed_error()
-        return map_os_error(error, doing, self.peer.address_text)
 
 
 class BlockingConnection:

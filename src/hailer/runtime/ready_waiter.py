@@ -30,18 +30,20 @@ class ReadyWaiter:
         sock: what they wait for; it does not block.
 
     Attributes:
+        watch: the loop's watch of the socket.
+        resume: has the task that waits go on; None while none waits.
         expired: the deadline of the last wait came first.
 
     Raises:
         UsageError: select(2) cannot watch a descriptor of this number.
     """
 
-    __slots__ = ("_deadline", "_loop", "_resume", "_timer", "_timer_at", "_watch", "_woken", "expired")
+    __slots__ = ("_deadline", "_loop", "_timer", "_timer_at", "_woken", "expired", "resume", "watch")
 
     def __init__(self, loop: ReadyLoop, sock: HasFileno) -> None:
         self._loop = loop
-        self._watch = loop.watch(sock)
-        self._resume: Callable[[], None] | None = None  # of the task that waits
+        self.watch = loop.watch(sock)
+        self.resume: Callable[[], None] | None = None
         self._deadline: float | None = None
         self.expired = False
         self._woken = False
@@ -63,14 +65,14 @@ class ReadyWaiter:
         """The same until something can be written."""
         if self._woken:
             return True
-        watch = self._watch
+        watch = self.watch
         watch.writer = self._begin(deadline)
         try:
             if not watch.mask & WRITE:
                 self._loop.expect(watch, WRITE)
             await PAUSE
         finally:
-            self._resume = watch.writer = None
+            self.resume = watch.writer = None
         return not self.expired
 
     def begin_read(self, deadline: float | None) -> None:
@@ -78,44 +80,44 @@ class ReadyWaiter:
 
         It has to await `PAUSE` next, then call `end_read` in any case, and look at `expired`.
         """
-        watch = self._watch
+        watch = self.watch
         watch.reader = self._begin(deadline)
         if not watch.mask & READ:
             self._loop.expect(watch, READ)
 
     def end_read(self) -> None:
         """End what `begin_read` has begun."""
-        self._resume = self._watch.reader = None
+        self.resume = self.watch.reader = None
 
     def wake(self) -> None:
         """Have whoever waits go on, now and from now on: the socket is of no more use."""
         self._woken = True
-        if self._resume is not None:
+        if self.resume is not None:
             self._loop.call_soon(self._awaken)
 
     def release(self) -> None:
         """Forget the socket, before it is closed; may be called twice."""
         self._woken = True
-        self._loop.unwatch(self._watch)
+        self._loop.unwatch(self.watch)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._timer_at = math.inf
 
     def _begin(self, deadline: float | None) -> Callable[[], None]:
-        if self._resume is not None:
+        if self.resume is not None:
             raise BusyError("two tasks wait for one socket at once: let one task receive and send")
         self._deadline = deadline
         self.expired = False
         if deadline is not None and deadline < self._timer_at:
             self._set_timer(deadline)
         assert self._loop.current is not None
-        resume = self._resume = self._loop.current.resume
+        resume = self.resume = self._loop.current.resume
         return resume
 
     def _awaken(self) -> None:
-        if self._resume is not None:
-            self._resume()
+        if self.resume is not None:
+            self.resume()
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
@@ -126,10 +128,10 @@ class ReadyWaiter:
     def _check(self) -> None:
         self._timer = None
         self._timer_at = math.inf
-        if self._resume is None or self._deadline is None:
+        if self.resume is None or self._deadline is None:
             return  # the next wait that has a deadline sets a timer
         if self._deadline > time.monotonic():
             self._set_timer(self._deadline)
         else:
             self.expired = True
-            self._resume()
+            self.resume()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import types
 from contextvars import Context, copy_context
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -33,19 +32,22 @@ class Wake:
         loop: the loop of the tasks.
 
     Attributes:
+        begun: whether a wait has begun and not ended.
         waiting: whether a task waits that has not been woken yet.
+        expired: whether the deadline of the last wait came first.
     """
 
     __slots__ = (
+        "__await__",
         "_asyncio_future_blocking",
-        "_busy",
         "_callback",
         "_context",
         "_deadline",
-        "_expired",
         "_loop",
         "_timer",
         "_timer_at",
+        "begun",
+        "expired",
         "get_loop",
         "result",
         "waiting",
@@ -53,7 +55,10 @@ class Wake:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.waiting = False
+        self.begun = self.waiting = self.expired = False
+        # To await this gives it to the task, once. The iterator of a tuple of one does in C what a generator
+        # with one yield would do.
+        self.__await__: Callable[[], Generator[Any, None, None]] = (self,).__iter__  # type: ignore[assignment]
         # What a task asks each time that it waits: where the loop is, and whether the waiting failed. Both
         # answers hardly ever change, and these give them without a call of Python.
         self.get_loop: Callable[[], asyncio.AbstractEventLoop] = repeat(loop).__next__
@@ -61,39 +66,33 @@ class Wake:
         self._asyncio_future_blocking = False
         self._callback: Callable[[Wake], object] = _nothing
         self._context: Context | None = None
-        self._busy = False
-        self._expired = False
         self._deadline = math.inf
         # The timer is left running when a wait ends early: a timer for each of a million receives would
         # cost more than the receives.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
-    @types.coroutine  # a generator: a coroutine and what it awaits would be two objects for each wait
-    def wait(self, deadline: float | None) -> Generator[Wake, None, bool]:
-        """Wait for `soon` or `now`; give False when the deadline came first.
+    def begin(self, deadline: float | None) -> None:
+        """Begin to wait for `soon` or `now`: the task awaits this object next, and calls `end` in any case.
 
         Raises:
             BusyError: another task waits.
         """
-        if self._busy:
+        if self.begun:
             raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
-        if deadline is not None:
+        if deadline is None:
+            self._deadline = math.inf
+        else:
             self._deadline = deadline
             if deadline < self._timer_at:
                 self._arm(deadline)
-        else:
-            self._deadline = math.inf
-        self._busy = True
+        self.expired = False
+        self.begun = True
         self._asyncio_future_blocking = True  # tells the task that this is no mistake
-        try:
-            yield self
-        finally:
-            self._busy = self.waiting = False
-        if self._expired:
-            self._expired = False
-            return False
-        return True
+
+    def end(self) -> None:
+        """End the wait, however it went."""
+        self.begun = self.waiting = False
 
     def now(self) -> bool:
         """Step the task that waits, before this returns, where `waiting`.
@@ -107,7 +106,7 @@ class Wake:
         except RuntimeError:
             # Nothing that a handler raises comes out of a step. This is asyncio, which refuses to step a task
             # while another runs; it is never so in what the loop itself calls, and so not asked each time.
-            if self.waiting or not self._busy:
+            if self.waiting or not self.begun:
                 raise  # it was stepped
             self.waiting = True
             return False
@@ -124,10 +123,9 @@ class Wake:
             self._loop.call_soon(self._callback, self, context=self._context)
 
     def release(self) -> None:
-        """Stop the timer: nothing will come any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Nothing will come any more: stop the timer, and let go of what refers to this."""
+        self._disarm()
+        self.__await__ = _nothing
 
     # What a task does with what it waits for.
 
@@ -152,8 +150,13 @@ class Wake:
 
     # The deadline.
 
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _arm(self, at: float) -> None:
-        self.release()
+        self._disarm()
         self._timer_at = at
         self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._expire)
 
@@ -166,7 +169,7 @@ class Wake:
             if self._deadline < math.inf:
                 self._arm(self._deadline)
         else:
-            self._expired = True
+            self.expired = True
             self.soon()
 
 
