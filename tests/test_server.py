@@ -322,6 +322,86 @@ def test_the_serving_thread_ends_though_the_block_fails(caplog: pytest.LogCaptur
     assert set(threading.enumerate()) == before
 
 
+STUBBORN = """
+import asyncio, logging, os, sys
+from hailer import Server, sleep
+logging.basicConfig(format="%(name)s %(message)s", level="INFO")
+
+async def handle(connection):
+    async for message in connection:
+        if message == b"fork":
+            if (child := os.fork()) == 0:
+                return
+            await connection.send(b"child: %d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            return
+        await connection.send(b"started")
+        while True:
+            try:
+                await sleep(1000)
+            except BaseException as error:
+                if isinstance(error, GeneratorExit):
+                    raise
+
+server = Server("127.0.0.1:0", handle, sys.argv[1], loop=sys.argv[2], drain=0.1, workers=1)
+print(server.bind()[0].port, flush=True)
+server.serve()
+"""
+
+
+@contextmanager
+def stubborn(model: str, loop: str = "auto") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, model, loop],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "stock"])
+def test_a_task_that_catches_its_cancellation_does_not_hold_the_server(loop: str) -> None:
+    with stubborn("asyncio", loop) as (process, port), dial(port) as client:
+        client.sendall(b"x\n")
+        assert client.recv(100) == b"started\n"
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "1 handlers do not end" in log
+
+
+def test_a_handler_that_catches_everything_is_ended_by_the_fourth_signal() -> None:
+    with stubborn("iterative") as (process, port), dial(port) as client:
+        client.sendall(b"x\n")
+        assert client.recv(100) == b"started\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "does not end" not in (line := process.stderr.readline()):
+            assert line
+        end = time.monotonic() + 20
+        while process.poll() is None:
+            assert time.monotonic() < end
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_child_that_a_handler_forked_does_not_become_a_second_server(model: str) -> None:
+    with stubborn(model) as (process, port):
+        with dial(port) as client:
+            client.sendall(b"fork\n")
+            assert client.recv(100) == b"child: 1\n"
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)  # nobody else holds the pipe of the log
+        assert process.returncode == 0
+        assert log.count("a handler has forked") == 1
+
+
 def test_what_connections_need_is_imported_before_they_come() -> None:
     """Children of the fork model would each import it for themselves, for longer than all else takes."""
     program = """

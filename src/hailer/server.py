@@ -307,7 +307,7 @@ class Server:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Drain at the first signal, stop at the second; a third interrupts."""
+        """Drain at the first signal, stop at the second; a third interrupts, a fourth ends the process."""
         count = 0
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -319,6 +319,8 @@ class Server:
             elif count == 2:
                 self.stop()
             else:
+                for each in numbers:  # for a handler that catches that too
+                    signal.signal(each, signal.SIG_DFL)
                 raise KeyboardInterrupt
 
         numbers = [signal.SIGINT, signal.SIGTERM]

@@ -19,7 +19,9 @@ def test_a_full_machine_makes_accepting_pause(number: int) -> None:
     assert counters.accept_failures == 1
 
 
-@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
+@pytest.mark.parametrize(
+    "number", [errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO, errno.ENETDOWN, errno.ETIMEDOUT]
+)
 def test_a_connection_that_has_gone_costs_no_pause(number: int) -> None:
     counters = Counters()
     assert AcceptTrouble(counters).pause(OSError(number, "gone")) == 0

@@ -69,7 +69,11 @@ class AsyncioModel:
         """See `hailer.runtime.model.Model`."""
         _check_descriptors()
         with asyncio.Runner(loop_factory=self._factory) as runner:
-            runner.run(self._serve_woken(listeners, ready))
+            try:
+                runner.run(self._serve_woken(listeners, ready))
+            finally:
+                for task in self._tasks:  # they would be waited for, and do not end
+                    asyncio._unregister_task(task)
 
     async def _serve_woken(self, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
         """Serve in a loop of our own, which signals wake; uvloop sees to that itself."""

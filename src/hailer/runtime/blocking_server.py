@@ -239,6 +239,17 @@ class IterativeModel(BlockingModel):
     def _finish(self) -> None:
         pass  # the one handler has ended before this is called
 
+    def _watch(self) -> None:
+        super()._watch()
+        assert self._alarm is not None
+        until = time.monotonic() + ABORT_GRACE
+        while not self._done and (left := until - time.monotonic()) > 0:
+            self._alarm.clear()
+            if not self._done:
+                self._alarm.wait(left)
+        if not self._done:
+            log.error("the handler does not end, and so the server does not: interrupt it by more signals")
+
 
 _MOST_IDLE = 16
 """Threads without a connection that wait for the next one; those beyond end at once."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from hailer.errors import ConnectionEnded, FramingError, TimedOut, TlsError
 from hailer.framing import DEFAULT_MAX_MESSAGE
@@ -39,6 +40,7 @@ _GONE = frozenset(
     for name in (
         "EAGAIN",
         "ECONNABORTED",
+        "ECONNRESET",
         "EHOSTDOWN",
         "EHOSTUNREACH",
         "ENETDOWN",
@@ -48,6 +50,7 @@ _GONE = frozenset(
         "EOPNOTSUPP",
         "EPERM",
         "EPROTO",
+        "ETIMEDOUT",
     )
     if hasattr(errno, name)
 )
@@ -180,6 +183,7 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
         policy: what to do with it.
     """
     transport = leaf
+    process = os.getpid()
     try:
         transport = await accept_layers(
             leaf,
@@ -209,6 +213,8 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
             transport.abort()
             raise
         note_failure(leaf, policy, error)
+    if os.getpid() != process:
+        _end_copy()
     try:
         await transport.close()
     except Exception as error:
@@ -217,6 +223,18 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
     except BaseException:
         transport.abort()
         raise
+
+
+def _end_copy() -> NoReturn:
+    """End a process that a handler forked and that came back from it: there would be a second server.
+
+    It would share the sockets, and have only one of the threads.
+    """
+    log.error(
+        "a handler has forked, and process %d came back from it: let such a child end with os._exit",
+        os.getpid(),
+    )
+    os._exit(1)
 
 
 def _is_meant_for_more(error: BaseException) -> bool:
