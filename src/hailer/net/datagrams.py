@@ -53,7 +53,7 @@ BARRED_PORTS = frozenset({0, 7, 13, 17, 19, 37, 53, 123})
 
 _BATCH = 256  # datagrams forwarded before others get their turn
 _AHEAD = 64  # conversations begun before they are accepted
-_SLOW = 0.1  # seconds that one of them waits, after which only those that were accepted are served
+_SLOW = 0.1  # seconds that some wait without a break, after which no more are begun than are accepted
 _UDP_ROOM = 65536  # the longest datagram has 65,527 bytes
 _UNIX_ROOM = 256 * 1024  # senders have at most 208 KiB unless they ask for more (Linux)
 _UDP_PAIR = 128 * 1024
@@ -119,7 +119,8 @@ class DatagramListener(Listener):
         self._view = memoryview(self._buffer)
         self._room = (self._view[1:],)
         self._table: OrderedDict[_Key, _Conversation] = OrderedDict()
-        self._ahead: deque[tuple[float, Accepted]] = deque()  # begun when, not accepted yet
+        self._ahead: deque[Accepted] = deque()  # begun, not accepted yet
+        self._ahead_since = 0.0  # when it was empty last
         self._closed = False
         # It tells of the bound socket and of pairs whose other end was closed, by one descriptor.
         self._selector = selectors.DefaultSelector()
@@ -161,8 +162,7 @@ class DatagramListener(Listener):
                 self._forget_ahead()
             if not self._ahead:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            _, accepted = self._ahead.popleft()
-            return accepted
+            return self._ahead.popleft()
         finally:
             self._watch_ahead()
 
@@ -170,7 +170,7 @@ class DatagramListener(Listener):
         """Forward what has come, and begin conversations with new peers as far as they are accepted."""
         for _ in range(_BATCH):
             full = len(self._ahead) >= (1 if self.single else _AHEAD)
-            if full and (self.single or monotonic() - self._ahead[0][0] < _SLOW):
+            if full and (self.single or monotonic() - self._ahead_since < _SLOW):
                 return  # the rest can wait where it is
             try:
                 size, ancillary, flags, address = self.socket.recvmsg_into(self._room, self._ancillary)
@@ -192,7 +192,9 @@ class DatagramListener(Listener):
             elif self.paused or full:
                 self._refuse(address)
             else:
-                self._ahead.append((monotonic(), self._begin(key, record)))
+                if not self._ahead:
+                    self._ahead_since = monotonic()
+                self._ahead.append(self._begin(key, record))
 
     def close(self) -> None:
         """Stop listening; may be called twice. Conversations go on, and nothing more comes to them.
@@ -207,7 +209,7 @@ class DatagramListener(Listener):
                 self._file.remove()
             for conversation in self._table.values():
                 _end(conversation.end)
-        for _, accepted in self._ahead:
+        for accepted in self._ahead:
             accepted.close()
         self._ahead.clear()
         # Not unregistered: in a forked child that would reach into the parent's selector.
@@ -295,7 +297,7 @@ class DatagramListener(Listener):
     def _forget_ahead(self) -> None:
         """Let go of new peers that cannot be served now."""
         while self._ahead:
-            _, accepted = self._ahead.popleft()
+            accepted = self._ahead.popleft()
             accepted.close()  # its pair is released when that is seen at the other end
             self.drops.refused += 1
             self.drops.note(self.endpoint, "a datagram of a new peer was dropped", accepted.address)
