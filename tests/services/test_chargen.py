@@ -34,10 +34,10 @@ def pattern(lines: int) -> bytes:
 
 
 def ends(served: Served) -> bool:
-    """Wait until nobody is served any more."""
+    """Wait until somebody has been served and nobody is any more: what was not sent may be kept for 5 s."""
     event = threading.Event()
-    for _ in range(500):
-        if not served.server.counters.active:
+    for _ in range(2000):
+        if served.server.counters.accepted and not served.server.counters.active:
             return True
         event.wait(0.01)
     return False
