@@ -28,6 +28,8 @@ async def handle(connection: Connection) -> None:
             sys.exit(3)
         elif message == b"interrupt":
             raise KeyboardInterrupt
+        elif message == b"close":
+            raise GeneratorExit
         elif message == b"cancel":
             raise asyncio.CancelledError
         elif message == b"foreign":

@@ -343,6 +343,13 @@ def test_what_would_end_a_program_or_a_task_ends_a_connection(
     served.assert_alive()
 
 
+def test_what_closes_a_coroutine_ends_a_connection(served: Served) -> None:
+    with served.dial() as client:
+        client.sendall(b"close\n")
+        wait_for_end(client)
+    served.assert_alive()
+
+
 def test_a_handler_that_returns_at_once(served: Served) -> None:
     log = Log(served)
     for _ in range(20):

@@ -208,6 +208,10 @@ async def serve_connection(leaf: Transport | RecordTransport, policy: Policy) ->
         # A conversation in datagrams has no other end than that nothing more comes.
         usual = leaf.peer.is_datagram and isinstance(error, TimedOut)
         log.log(logging.DEBUG if usual else logging.INFO, "%s closed: %s", _name(leaf), printable(str(error)))
+    except GeneratorExit:  # the coroutine is closed from outside: nothing can be waited for any more
+        log.debug("%s given up", _name(leaf))
+        transport.abort()
+        return
     except BaseException as error:
         if _is_meant_for_more(error):
             transport.abort()
@@ -243,8 +247,6 @@ def _is_meant_for_more(error: BaseException) -> bool:
         # Ctrl-C is raised wherever the main thread is, unless the signal is ignored, as in child processes.
         in_main = threading.current_thread() is threading.main_thread()
         return in_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    if isinstance(error, GeneratorExit):
-        return True
     # A model without asyncio is not to load it; where nobody has, nobody can have raised its error.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(error, asyncio.CancelledError):
