@@ -42,6 +42,7 @@ __all__ = [
     "dialler",
     "sleep",
     "sleeper",
+    "turns",
 ]
 
 READ_SIZE = 256 * 1024
@@ -53,6 +54,10 @@ makes room before it reads takes less by itself.
 
 sleeper: ContextVar[Callable[[float], Awaitable[None]] | None] = ContextVar("sleeper", default=None)
 """What `sleep` awaits in this context; the driver of a concurrency model sets it."""
+
+turns: ContextVar[Callable[[], Any] | None] = ContextVar("turns", default=None)
+"""Makes what tasks wait with for each other in this context, such as `hailer.runtime.ready_task.Turn`; the
+driver of a concurrency model sets it, unless tasks are asyncio's or threads."""
 
 Dial = Callable[..., Awaitable["Transport | RecordTransport"]]
 """``async def dial(endpoint, *, timeout, retries, retry_delay, on_retry, local)``: gives a transport."""

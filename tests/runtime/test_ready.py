@@ -624,56 +624,52 @@ def test_pushes_that_do_not_wait(loop: ReadyLoop, tmp_path: Path) -> None:
 
 def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Path) -> None:
     one, other = transports(loop, tmp_path)
-
-    def begun() -> bool:
-        return one._begun is not None
+    block = random.randbytes(200_000)
+    pushed: list[bytes] = []
+    after = b"after"
 
     async def push() -> None:
-        assert not one.push_now(bytes(64 << 20), None)
-        assert not begun(), "so much is not pushed without giving the others their turn"
-        block = bytes(200_000)
-        while True:
+        assert not one.push_now(bytes(64 << 20), None), "not without giving the others their turn"
+        while one.push_now(block, None):
+            pushed.append(block)
             one._turn = 0
-            if not one.push_now(block, None):
-                if begun():
-                    break
-                other._socket.recv(200)
-        assert not one.push_now(b"after", None)
-        with pytest.raises(ConnectionLost):
-            await one.push(b"after")
-        with pytest.raises(ConnectionLost):
-            await one.push(block)
+        assert one._begun is not None, "no push was cut in two: the test shows nothing"
+        loop.spawn(push_after(), lambda _: None)
+        await loop.sleep(0)
+        assert not one.push_now(after, None)
+        await one.push(block)
+        pushed.append(block)
 
-    run(loop, push())
+    async def push_after() -> None:
+        await one.push(after)
+        pushed.append(after)
+        await one.finish()
+
+    async def pull() -> None:
+        await loop.sleep(0.02)
+        received = bytearray()
+        while data := await other.pull(1 << 20):
+            received += data
+        assert pushed[-2:] == [block, after]
+        assert received == b"".join(pushed)
+
+    run(loop, push(), pull())
     run(loop, one.close(), other.close())
 
 
-@pytest.mark.parametrize("doing", ["pulls", "pushes"])
-def test_one_busy_peer_lets_others_run(loop: ReadyLoop, tmp_path: Path, doing: str) -> None:
-    one, other = transports(loop, tmp_path, "unix")
-    turns = 0
-    over = False
+def test_those_who_wait_for_a_push_are_told_what_became_of_it(loop: ReadyLoop, tmp_path: Path) -> None:
+    one, other = transports(loop, tmp_path)
+    told: list[type[BaseException]] = []
 
-    async def others() -> None:
-        nonlocal turns
-        while not over:
-            turns += 1
-            await loop.sleep(0)
+    async def push(seconds: float) -> None:
+        try:
+            await one.push(bytes(4 << 20), time.monotonic() + seconds)
+        except (TimedOut, ConnectionLost) as error:
+            told.append(type(error))
 
-    async def busy() -> None:
-        nonlocal over
-        if doing == "pushes":
-            for _ in range(5000):
-                await one.push(b".")
-                other._socket.recv(100)
-        else:
-            for _ in range(100):
-                other._socket.send(bytes(20_000))
-                assert await one.pull(20_000) == bytes(20_000)
-        over = True
-
-    run(loop, others(), busy())
-    assert turns >= 3
+    # The second gives up first, the first leaves a gap, after which the third and fourth send nothing.
+    run(loop, push(0.1), push(0.05), push(60), push(60))
+    assert told == [TimedOut, TimedOut, ConnectionLost, ConnectionLost]
     run(loop, one.close(), other.close())
 
 

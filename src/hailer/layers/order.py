@@ -12,10 +12,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from hailer.connection import turns
 from hailer.errors import BusyError, TimedOut
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["Order"]
@@ -34,7 +36,7 @@ class Order:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0  # the thread that has the turn, while it is taken
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: deque[Callable[[], bool]] = deque()  # each lets one go on who still waits
 
     @property
     def taken(self) -> bool:
@@ -65,10 +67,8 @@ class Order:
     def give_on(self) -> None:
         """End the turn: it is the next one's, if somebody waits."""
         while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(True)  # it stays taken: nobody can come between
-                return
+            if self._waiting.popleft()():
+                return  # it stays taken: nobody can come between
         self._owner = 0  # first, for the next owner tells who it is only after it has the lock
         self._lock.release()
 
@@ -82,30 +82,19 @@ class Order:
         self.give_on()
 
     async def _wait(self, deadline: float | None) -> None:
-        import asyncio  # noqa: PLC0415 (rarely needed, and most who come here have it)
-
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        make_turn = turns.get()
+        turn = _AioTurn.make() if make_turn is None else make_turn()
+        if turn is None:
             self._block(deadline)
             return
-        future: asyncio.Future[bool] = loop.create_future()
-        timer = None
-        if deadline is not None:
-            timer = loop.call_later(max(0.0, deadline - time.monotonic()), _give_up, future)
-        self._waiting.append(future)
+        self._waiting.append(turn.come)
         try:
-            got = await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.result():
-                self.give_on()  # the turn came at the same moment: the next one is not to wait for ever
+            came = await turn.wait(deadline)
+        except BaseException:
+            if turn.came:
+                self.give_on()  # it came at the same moment: the next one is not to wait for ever
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if future in self._waiting:
-                self._waiting.remove(future)
-        if not got:
+        if not came:
             raise _timed_out()
 
     def _block(self, deadline: float | None) -> None:
@@ -126,6 +115,45 @@ def _timed_out() -> TimedOut:
     )
 
 
-def _give_up(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_result(False)
+class _AioTurn:
+    """What `hailer.runtime.ready_task.Turn` is, for a task of asyncio's."""
+
+    __slots__ = ("_future", "_loop", "came")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] = loop.create_future()
+        self.came = False
+
+    @classmethod
+    def make(cls) -> _AioTurn | None:
+        """One for the task that runs; None in a thread without an event loop."""
+        import asyncio  # noqa: PLC0415 (rarely needed, and most who come here have it)
+
+        try:
+            return cls(asyncio.get_running_loop())
+        except RuntimeError:
+            return None
+
+    def come(self) -> bool:
+        if self._future.done():
+            return False
+        self.came = True
+        self._future.set_result(None)
+        return True
+
+    async def wait(self, deadline: float | None) -> bool:
+        timer = None
+        if deadline is not None:
+            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._give_up)
+        try:
+            await self._future
+        finally:
+            self._future.cancel()
+            if timer is not None:
+                timer.cancel()
+        return self.came
+
+    def _give_up(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)

@@ -12,19 +12,18 @@ import itertools
 import logging
 import time
 from collections import deque
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hailer.errors import UsageError
-from hailer.runtime.blocking import foreign_error
 from hailer.runtime.flag import Flag
 from hailer.runtime.poller import FD_SETSIZE, READ, WRITE, Poller, choose_poller, make_poller
+from hailer.runtime.ready_task import Task, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
 
-__all__ = ["PAUSE", "HasFileno", "ReadyLoop", "Task", "Timer"]
+__all__ = ["HasFileno", "ReadyLoop", "Timer", "Watch"]
 
 log = logging.getLogger("hailer.runtime")
 
@@ -34,34 +33,12 @@ _COMPACT = 64
 _LONGEST = 86400.0
 """Seconds of one wait at most: the system's calls take no more than some weeks."""
 
-_CHANCES = 3
-"""A handler may catch the error of a foreign await and await again; it does not get to do so for ever."""
-
 
 class HasFileno(Protocol):
     """A socket, a listener, a `Flag` …"""
 
     def fileno(self) -> int:
         """Its descriptor."""
-
-
-_PAUSED = object()
-"""What a task that pauses gives to whoever steps it."""
-
-
-class _Pause:
-    """What a task awaits to stand still until somebody resumes it; see `hailer.runtime.ready_waiter`."""
-
-    if TYPE_CHECKING:
-
-        def __await__(self) -> Generator[object, None, None]: ...
-    else:
-        # The iterator of a tuple of one gives that once and then ends: what a generator with one yield
-        # would do, in C.
-        __await__ = (_PAUSED,).__iter__
-
-
-PAUSE = _Pause()
 
 
 class Timer:
@@ -108,96 +85,6 @@ class Watch:
         self.mask = 0
         self.reader: Callable[[], object] | None = None
         self.writer: Callable[[], object] | None = None
-
-
-class Task:
-    """A coroutine that a loop runs, in a context of its own; made by `ReadyLoop.spawn`.
-
-    Attributes:
-        resume: goes on after a `PAUSE`; to be called by the loop, once for each pause. Bound once, for each
-            wait needs it.
-    """
-
-    __slots__ = ("_coroutine", "_done", "_ended", "_loop", "_run", "_send", "resume")
-
-    def __init__(
-        self,
-        loop: ReadyLoop,
-        coroutine: Coroutine[Any, Any, object],
-        done: Callable[[BaseException | None], object],
-    ) -> None:
-        self._loop = loop
-        self._coroutine = coroutine
-        self._send = coroutine.send
-        self._run = copy_context().run
-        self._done = done
-        self._ended = False
-        self.resume: Callable[[], None] = self._step
-
-    def _step(self) -> None:
-        self._loop.current = self
-        try:
-            awaited = self._run(self._send, None)
-        except BaseException as error:
-            self._end(error)
-            return
-        if awaited is not _PAUSED:
-            self._refuse(awaited)
-
-    def start(self) -> None:
-        """Run to the first pause; by the loop."""
-        if not self._ended:
-            self.resume()
-
-    def cancel(self, error: BaseException) -> None:
-        """Raise an error where the task stands, soon; nothing if it has ended by then."""
-        self._loop.call_soon(self._throw, error)
-
-    def close(self) -> None:
-        """Give the task up, if it has not ended: its coroutine is closed, and `done` is not called.
-
-        For one that ignores its errors even so, the rest is for the garbage collector.
-        """
-        if not self._ended:
-            self._ended = True
-            try:
-                self._run(self._coroutine.close)
-            except Exception as error:
-                log.error("a task that was given up failed: %r", error)  # noqa: TRY400 (no words of a peer in it)
-
-    def _throw(self, error: BaseException) -> None:
-        if self._ended:
-            return
-        self._loop.current = self
-        try:
-            awaited = self._run(self._coroutine.throw, error)
-        except BaseException as result:
-            self._end(result)
-            return
-        if awaited is not _PAUSED:
-            self._refuse(awaited)
-
-    def _refuse(self, awaited: object) -> None:
-        """Raise the error about a foreign await at that await."""
-        error = foreign_error(awaited, self._loop.poller)
-        for _ in range(_CHANCES):
-            try:
-                awaited = self._run(self._coroutine.throw, error)
-            except BaseException as result:
-                self._end(result)
-                return
-            if awaited is _PAUSED:
-                return
-            error = foreign_error(awaited, self._loop.poller)
-        self._run(self._coroutine.close)
-        self._end(error)
-
-    def _end(self, error: BaseException) -> None:
-        self._ended = True
-        self.resume = _nothing  # which ends the cycle of references
-        self._done(None if isinstance(error, StopIteration) else error)
-        if not isinstance(error, Exception):
-            raise error  # the end of the program goes through the loop
 
 
 class ReadyLoop:
@@ -355,18 +242,12 @@ class ReadyLoop:
 
     async def sleep(self, seconds: float) -> None:
         """Let this task wait; see `hailer.sleep`."""
-        task = self.current
-        assert task is not None
-        turn = _Turn(task)
-        timer = self.call_later(seconds, turn.over) if seconds > 0 else None
-        if timer is None:
-            self.call_soon(turn.over)
-        try:
-            await PAUSE
-        finally:
-            turn.task = None
-            if timer is not None:
-                timer.cancel()
+        turn = Turn(self)
+        if seconds > 0:
+            await turn.wait(time.monotonic() + seconds)
+        else:
+            turn.come()
+            await turn.wait(None)
 
     # Running.
 
@@ -449,25 +330,8 @@ class ReadyLoop:
         self._soon.clear()
 
 
-class _Turn:
-    """The end of a task's sleep, unless the task was woken otherwise."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: Task) -> None:
-        self.task: Task | None = task
-
-    def over(self) -> None:
-        if self.task is not None:
-            self.task.resume()
-
-
 def _number(file: HasFileno | int) -> int:
     return file if isinstance(file, int) else file.fileno()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _fault(error: Exception) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hailer.net.dial import dial_by
 from hailer.runtime.dialled import make_leaf
-from hailer.runtime.ready import PAUSE
+from hailer.runtime.ready_task import Turn
 from hailer.runtime.ready_transport import ReadyTransport
 from hailer.runtime.ready_waiter import ReadyWaiter
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from hailer.connection import Dial
@@ -45,7 +45,7 @@ class ReadyWaits:
     def __init__(self, loop: ReadyLoop) -> None:
         self._loop = loop
         self._ready: list[socket.socket] = []
-        self._resume: Callable[[], None] | None = None  # of the task, while it pauses
+        self._turn: Turn | None = None  # what the task waits for, or waited for last
         self.sleep = loop.sleep
 
     def watch(self, sock: socket.socket) -> None:
@@ -68,15 +68,8 @@ class ReadyWaits:
             await self._pause(None if left == math.inf else left)
 
     async def _pause(self, seconds: float | None) -> None:
-        assert self._loop.current is not None
-        self._resume = self._loop.current.resume
-        timer = None if seconds is None else self._loop.call_later(seconds, self._go_on)
-        try:
-            await PAUSE
-        finally:
-            self._resume = None
-            if timer is not None:
-                timer.cancel()
+        self._turn = Turn(self._loop)
+        await self._turn.wait(None if seconds is None else time.monotonic() + seconds)
 
     def _on_ready(self, sock: socket.socket) -> None:
         self._loop.remove_writer(sock)
@@ -84,6 +77,5 @@ class ReadyWaits:
         self._go_on()
 
     def _go_on(self) -> None:
-        resume, self._resume = self._resume, None
-        if resume is not None:
-            resume()
+        if self._turn is not None:
+            self._turn.come()

@@ -6,9 +6,10 @@ import logging
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from hailer.connection import dialler, sleeper
+from hailer.connection import dialler, sleeper, turns
 from hailer.errors import ConnectionClosed, HailerError, UsageError
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.blocking import explained
@@ -16,6 +17,7 @@ from hailer.runtime.model import ABORT_GRACE, ACCEPT_PAUSE, AcceptTrouble, note_
 from hailer.runtime.poller import FD_SETSIZE, choose_poller
 from hailer.runtime.ready import ReadyLoop
 from hailer.runtime.ready_dial import dial_in
+from hailer.runtime.ready_task import Task, Turn
 from hailer.runtime.ready_transport import ReadyTransport
 from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.records import SocketRecords
@@ -23,10 +25,10 @@ from hailer.runtime.sockets import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextvars import ContextVar
 
     from hailer.net.listener import Accepted, Listener
     from hailer.runtime.model import Policy
-    from hailer.runtime.ready import Task
     from hailer.transport import RecordTransport, Transport
 
 __all__ = ["ReadyModel", "open_leaf"]
@@ -97,8 +99,13 @@ class ReadyModel:
             active=lambda: len(self._tasks),
             once=self._policy.once,
         )
-        # The tasks of the connections inherit both.
-        token, other = sleeper.set(loop.sleep), dialler.set(dial_in(loop))
+        # The tasks of the connections inherit these.
+        context: dict[ContextVar[Any], object] = {
+            sleeper: loop.sleep,
+            dialler: dial_in(loop),
+            turns: partial(Turn, loop),
+        }
+        tokens = [(variable, variable.set(value)) for variable, value in context.items()]
         try:
             acceptor.resume()
             ready()
@@ -113,8 +120,8 @@ class ReadyModel:
             acceptor.close()
             self._abort()
             self._loop = None
-            sleeper.reset(token)
-            dialler.reset(other)
+            for variable, token in tokens:
+                variable.reset(token)
             loop.close()
         if self._failure is not None:
             raise self._failure

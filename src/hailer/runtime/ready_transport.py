@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from hailer.errors import BusyError, TimedOut
-from hailer.runtime.ready import PAUSE
+from hailer.runtime.ready_task import PAUSE, Turn
 from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.socket_stream import SocketStream
 from hailer.runtime.sockets import RECEIVE_SIZE, closed_error
@@ -24,10 +25,13 @@ _CALL_COST = 256
 
 
 class ReadyTransport(SocketStream):
-    """A transport for one task of a `ReadyLoop`: what it pulls and pushes goes straight to the socket.
+    """A transport for tasks of a `ReadyLoop`: what they pull and push goes straight to the socket.
+
+    One task pulls at a time. Any may push, each of them whole and in the order in which they came: so a
+    handler can send to the peers of others.
 
     Args:
-        loop: whose task uses it.
+        loop: whose tasks use it.
         sock: a connected stream socket, owned from now on.
         scheme: the kind of its endpoints, such as ``tcp``.
         peer: the address of the peer where accept has told it.
@@ -36,7 +40,7 @@ class ReadyTransport(SocketStream):
         UsageError: select(2) cannot watch a descriptor of this number.
     """
 
-    __slots__ = ("_begun", "_loop", "_more", "_turn", "_waiter")
+    __slots__ = ("_begun", "_loop", "_more", "_turn", "_turns", "_waiter")
 
     arrival: Final = PAUSE
 
@@ -49,6 +53,7 @@ class ReadyTransport(SocketStream):
         self._waiter = ReadyWaiter(loop, sock)
         self._turn = 0  # what went through since others had their turn
         self._begun: tuple[bytes, int] | None = None  # a push that `push_now` left with so much of it sent
+        self._turns: deque[Turn] | None = None  # that wait for the push that goes on; None: none does
         self._more = False  # the last read was full: it is likely that more has come
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
@@ -121,24 +126,31 @@ class ReadyTransport(SocketStream):
             return True
         if sent:
             self._begun = (data, sent)
+            self._turns = deque()
             self._cut = self._shut = True
         return False
 
     async def push(self, data: bytes, deadline: float | None = None) -> None:
-        begun, self._begun = self._begun, None
         sent = 0
-        if begun is not None and begun[0] is data:
-            sent = begun[1]
-        elif self._shut:
-            raise self._refusal()
+        if self._begun is not None and self._begun[0] is data:
+            sent = self._begun[1]
+            self._begun = None
+        else:
+            await self._take_turn(deadline)
+        try:
+            await self._push_rest(data, sent, deadline)
+        finally:
+            self._give_turn_on()
+
+    async def _push_rest(self, data: bytes, sent: int, deadline: float | None) -> None:
         self._turn += len(data) + _CALL_COST
         if self._turn > _TURN:
             # A peer that reads quickly never makes a push wait: the others get their turn all the same.
             self._turn = 0
             await self._loop.sleep(0)
         while True:
-            if self._closed:
-                raise closed_error()
+            if self._closed or self._finished:
+                raise self._refusal()
             # Write first, and wait only after a short write.
             try:
                 sent += self._send(memoryview(data)[sent:] if sent else data)
@@ -147,11 +159,37 @@ class ReadyTransport(SocketStream):
             except OSError as error:
                 raise self._explain(error, "send") from error
             # Until all of it has gone: whatever ends this, what is pushed next would follow a gap.
-            self._cut = self._shut = 0 < sent < len(data)
+            self._cut = 0 < sent < len(data)
             if sent == len(data):
                 return
             if not await self._waiter.writable(deadline):
                 raise self._no_room()
+
+    async def _take_turn(self, deadline: float | None) -> None:
+        if self._turns is None:
+            self._turns = deque()
+        else:
+            turn = Turn(self._loop)
+            self._turns.append(turn)
+            try:
+                came = await turn.wait(deadline)
+            except BaseException:
+                if turn.came:
+                    self._give_turn_on()  # it came at the same moment: the next is not to wait for ever
+                raise
+            if not came:
+                raise self._no_room()
+        if self._closed or self._finished or self._cut:
+            self._give_turn_on()
+            raise self._refusal()
+        self._shut = True
+
+    def _give_turn_on(self) -> None:
+        while self._turns:
+            if self._turns.popleft().come():
+                return
+        self._turns = None
+        self._shut = self._closed or self._finished or self._cut
 
     async def close(self) -> None:
         if self._closed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hailer.errors import BusyError
 from hailer.runtime.poller import READ, WRITE
-from hailer.runtime.ready import PAUSE
+from hailer.runtime.ready_task import PAUSE, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +19,10 @@ __all__ = ["ReadyWaiter"]
 
 
 class ReadyWaiter:
-    """How a task of a `ReadyLoop` waits for a socket; one task at a time.
+    """How tasks of a `ReadyLoop` wait for a socket: one to read, any number to write.
 
-    Most waits have a deadline and nearly none reaches it. So there is one timer, which is left running
-    when a wait ends and looks at the deadline of that time when it fires: usually a wait sets two
+    Most waits are to read, have a deadline and do not reach it. So there is one timer for them, which is left
+    running when a wait ends and looks at the deadline of that time when it fires: usually a wait sets two
     attributes and that is all.
 
     Args:
@@ -31,14 +31,24 @@ class ReadyWaiter:
 
     Attributes:
         watch: the loop's watch of the socket.
-        resume: has the task that waits go on; None while none waits.
-        expired: the deadline of the last wait came first.
+        resume: has the task that waits to read go on; None while none does.
+        expired: the deadline of the last wait to read came first.
 
     Raises:
         UsageError: select(2) cannot watch a descriptor of this number.
     """
 
-    __slots__ = ("_deadline", "_loop", "_timer", "_timer_at", "_woken", "expired", "resume", "watch")
+    __slots__ = (
+        "_deadline",
+        "_loop",
+        "_timer",
+        "_timer_at",
+        "_woken",
+        "_writers",
+        "expired",
+        "resume",
+        "watch",
+    )
 
     def __init__(self, loop: ReadyLoop, sock: HasFileno) -> None:
         self._loop = loop
@@ -49,6 +59,7 @@ class ReadyWaiter:
         self._woken = False
         self._timer: Timer | None = None
         self._timer_at = math.inf
+        self._writers: list[Turn] = []  # of the tasks that wait to write
 
     async def readable(self, deadline: float | None) -> bool:
         """Wait until it is readable, broken or `wake` is called; False: the deadline came first."""
@@ -66,22 +77,31 @@ class ReadyWaiter:
         if self._woken:
             return True
         watch = self.watch
-        watch.writer = self._begin(deadline)
+        turn = Turn(self._loop)
+        self._writers.append(turn)
+        watch.writer = self._let_write
         try:
             if not watch.mask & WRITE:
                 self._loop.expect(watch, WRITE)
-            await PAUSE
+            return await turn.wait(deadline)
         finally:
-            self.resume = watch.writer = None
-        return not self.expired
+            self._writers.remove(turn)
+            if not self._writers:
+                watch.writer = None
 
     def begin_read(self, deadline: float | None) -> None:
         """Begin what `readable` does, for a transport that spares itself the coroutine.
 
         It has to await `PAUSE` next, then call `end_read` in any case, and look at `expired`.
         """
+        if self.resume is not None:
+            raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
+        self._deadline = deadline
+        self.expired = False
+        if deadline is not None and deadline < self._timer_at:
+            self._set_timer(deadline)
         watch = self.watch
-        watch.reader = self._begin(deadline)
+        watch.reader = self.resume = self._loop.current.resume  # type: ignore[union-attr]  # a task runs
         if not watch.mask & READ:
             self._loop.expect(watch, READ)
 
@@ -94,6 +114,7 @@ class ReadyWaiter:
         self._woken = True
         if self.resume is not None:
             self._loop.call_soon(self._awaken)
+        self._let_write()
 
     def release(self) -> None:
         """Forget the socket, before it is closed; may be called twice."""
@@ -104,16 +125,10 @@ class ReadyWaiter:
             self._timer = None
             self._timer_at = math.inf
 
-    def _begin(self, deadline: float | None) -> Callable[[], None]:
-        if self.resume is not None:
-            raise BusyError("two tasks wait for one socket at once: let one task receive and send")
-        self._deadline = deadline
-        self.expired = False
-        if deadline is not None and deadline < self._timer_at:
-            self._set_timer(deadline)
-        assert self._loop.current is not None
-        resume = self.resume = self._loop.current.resume
-        return resume
+    def _let_write(self) -> None:
+        """Let all that wait try: there may be room for one of them only."""
+        for turn in self._writers:
+            turn.come()
 
     def _awaken(self) -> None:
         if self.resume is not None:
