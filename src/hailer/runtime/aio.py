@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Literal, cast
 from hailer.errors import BusyError, ConnectionLost, HailerError, TimedOut, UsageError
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
-from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error, prepare
+from hailer.runtime.sockets import (
+    RESET_ON_CLOSE,
+    Names,
+    acknowledge,
+    closed_error,
+    discard,
+    finished_error,
+    prepare,
+)
 from hailer.runtime.wake import Gate, Wake
 
 if TYPE_CHECKING:
@@ -250,6 +258,10 @@ class AioTransport(asyncio.Protocol):
             except OSError:
                 pass  # the loop has closed it already
             self._transport.abort()
+
+    def acknowledge(self) -> None:
+        """See `hailer.runtime.sockets.acknowledge`."""
+        acknowledge(self._socket)
 
     # What the event loop calls.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hailer.errors import EndOfStream, ForeignAwaitError, TimedOut
 from hailer.runtime.socket_stream import DONT_WAIT, SocketStream
-from hailer.runtime.sockets import RECEIVE_SIZE, closed_error, poll_until
+from hailer.runtime.sockets import LONGEST_WAIT, RECEIVE_SIZE, closed_error, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
@@ -275,8 +275,10 @@ class BlockingTransport(SocketStream):
         if seconds == math.inf:
             if self._limit:
                 self._set_limit(0.0)
-        elif not seconds / 2 <= self._limit <= seconds + 0.001:
-            self._set_limit(max(seconds, 0.001))
+            return
+        seconds = min(max(seconds, 0.001), LONGEST_WAIT)
+        if not seconds / 2 <= self._limit <= seconds + 0.001:
+            self._set_limit(seconds)
 
     def _set_limit(self, seconds: float) -> None:
         whole = int(seconds)

@@ -91,7 +91,11 @@ async def accept_layers(
         from hailer.layers.tls import TlsTransport  # noqa: PLC0415 (loaded by those who use it)
 
         assert tls is not None
+        acknowledge = getattr(leaf, "acknowledge", None)
         leaf = await TlsTransport.accept(cast("Transport", leaf), tls, deadline)
+        if acknowledge is not None:
+            # Nothing answers the words of the client that end the handshake: there are no session tickets.
+            acknowledge()
     if scheme in WEB_SCHEMES:
         from hailer.layers.websocket import WebSocketTransport  # noqa: PLC0415
 

@@ -19,6 +19,7 @@ from hailer.errors import UsageError
 from hailer.runtime.flag import Flag
 from hailer.runtime.poller import FD_SETSIZE, READ, WRITE, Poller, choose_poller, make_poller
 from hailer.runtime.ready_task import Task, Turn
+from hailer.runtime.sockets import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,9 +30,6 @@ log = logging.getLogger("hailer.runtime")
 
 _COMPACT = 64
 """Cancelled timers, at least, before they are swept out of the heap."""
-
-_LONGEST = 86400.0
-"""Seconds of one wait at most: the system's calls take no more than some weeks."""
 
 
 class HasFileno(Protocol):
@@ -268,8 +266,8 @@ class ReadyLoop:
                     wait: float | None = 0.0
                 elif timers:
                     wait = timers[0][0] - monotonic()
-                    if not 0.0 <= wait <= _LONGEST:
-                        wait = 0.0 if wait < 0.0 else _LONGEST
+                    if not 0.0 <= wait <= LONGEST_WAIT:
+                        wait = 0.0 if wait < 0.0 else LONGEST_WAIT
                 else:
                     wait = None
                 for fd, event in poll(wait):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hailer.errors import ConnectionLost, HailerError, TimedOut
 from hailer.net.oserrors import Doing, map_os_error
-from hailer.runtime.sockets import RESET_ON_CLOSE, Names, closed_error, discard, finished_error
+from hailer.runtime.sockets import RESET_ON_CLOSE, Names, acknowledge, closed_error, discard, finished_error
 
 if TYPE_CHECKING:
     from hailer.net.address import RawAddress
@@ -50,6 +50,10 @@ class SocketStream(Names):
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError as error:
                 raise self._explain(error, "send") from error
+
+    def acknowledge(self) -> None:
+        """See `hailer.runtime.sockets.acknowledge`."""
+        acknowledge(self._socket)
 
     def _take_leave(self) -> None:
         """Say goodbye and throw away what has come: see `hailer.runtime.sockets.discard`."""
