@@ -13,7 +13,7 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, log_to_standard_error
+from hailer.cli.serving import announce, as_typed, ignore_late_signals, log_to_standard_error
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
 
@@ -143,6 +143,7 @@ def command(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    ignore_late_signals()
     endpoints = server.bind()
     try:
         announce(endpoints)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hailer.endpoint import Endpoint
     from hailer.server import Server
 
-__all__ = ["announce", "as_typed", "drain_at_signals", "log_to_standard_error"]
+__all__ = ["announce", "as_typed", "drain_at_signals", "ignore_late_signals", "log_to_standard_error"]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -45,7 +45,14 @@ def drain_at_signals(server: Server) -> None:
 
     for number in _ENDING:
         signal.signal(number, on_signal)
-    # The interpreter takes handlers away before it is gone; a signal then would make of a good end a bad one.
+    ignore_late_signals()
+
+
+def ignore_late_signals() -> None:
+    """Ignore SIGTERM and Ctrl-C once the interpreter ends: it takes handlers away before it is gone.
+
+    A signal then would make of a good end a bad one.
+    """
     atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in _ENDING])
 
 
