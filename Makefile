@@ -22,7 +22,7 @@ run: $(READY)
 	@$(BIN)/hailer relay; code=$$?; [ $$code -eq 130 ] || exit $$code  # 130: ended by Ctrl-C, as meant
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
