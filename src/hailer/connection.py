@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from hailer.errors import (
     BusyError,
@@ -93,13 +93,14 @@ class Connection:
     ) -> None:
         self._start(transport, timeout, now)
         # Bound once: each message would look them up again.
-        self._start_pulls(transport if hasattr(transport, "pull_now") else _PullSteps(transport.pull))
+        # A framing that depends on the reads asks for its own number of bytes, which only a whole pull does.
+        steps = hasattr(transport, "pull_now") and framing.read_size is None
+        self._start_pulls(transport if steps else _PullSteps(transport.pull, framing.read_size or READ_SIZE))
         self._push = transport.push
         self._push_now: Callable[[bytes, float | None], bool] = getattr(transport, "push_now", _never)
         self._encode = framing.encode
         self._encode_many = encoder_of_many(framing)
         self._feed: Callable[[Any], list[bytes | FramingError]] = framing.decoder(max_message).feed
-        self._read_size = framing.read_size or READ_SIZE
         self._message_timeout: float | None = message_timeout
 
     def _start(
@@ -117,7 +118,8 @@ class Connection:
         self._broken: FramingError | None = None
 
     def _start_pulls(self, steps: Any) -> None:
-        self._pull_now: Callable[[int, float | None], Any] = steps.pull_now
+        self._steps = steps
+        self._pull_now: Callable[[float | None], Any] = steps.pull_now
         self._arrival: Awaitable[Any] = steps.arrival
         self._stop_pull: Callable[[], None] = steps.stop_pull
 
@@ -168,14 +170,16 @@ class Connection:
                 raise self._hindrance()
             if timeout is None:
                 timeout = self._timeout
-            deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+            deadline = None if timeout is None else self._deadline(timeout)
             self._receiving = True
             try:
-                data = self._pull_now(self._read_size, deadline)
+                data = self._pull_now(deadline)
                 while data is None:
                     data = await self._arrival
                     if data is None:
-                        data = self._pull_now(self._read_size, deadline)
+                        data = self._steps.data
+                        if data is None:
+                            data = self._pull_now(deadline)
                 received = self._feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
@@ -205,14 +209,16 @@ class Connection:
                 raise self._hindrance()
             if timeout is None:
                 timeout = self._timeout
-            deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+            deadline = None if timeout is None else self._deadline(timeout)
             self._receiving = True
             try:
-                data = self._pull_now(self._read_size, deadline)
+                data = self._pull_now(deadline)
                 while data is None:
                     data = await self._arrival
                     if data is None:
-                        data = self._pull_now(self._read_size, deadline)
+                        data = self._steps.data
+                        if data is None:
+                            data = self._pull_now(deadline)
                 received = self._feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
@@ -222,8 +228,7 @@ class Connection:
             finally:
                 self._receiving = False
             # What one read brought goes straight through where no error is among it, which C can tell.
-            one = len(received) == 1 and type(received[0]) is bytes
-            if one or [*map(type, received)].count(bytes) == len(received):
+            if (len(received) == 1 and type(received[0]) is bytes) or _are_bytes(received):
                 return received  # type: ignore[return-value]  # as has just been seen
             arrived.extend(received)
         messages = [item for item in arrived if not isinstance(item, FramingError)]
@@ -254,7 +259,7 @@ class Connection:
         data = self._encode(message)
         if timeout is None:
             timeout = self._timeout
-        deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+        deadline = None if timeout is None else self._deadline(timeout)
         if not self._push_now(data, deadline):
             await self._push(data, deadline)
 
@@ -264,11 +269,11 @@ class Connection:
         Raises:
             The same as `send`; a message that the framing cannot carry stops the whole batch.
         """
-        batch = messages if isinstance(messages, list) else list(messages)
+        batch = messages if type(messages) is list else list(messages)
         data = self._encode(batch[0]) if len(batch) == 1 else self._encode_many(batch)
         if timeout is None:
             timeout = self._timeout
-        deadline = None if timeout is None or timeout == math.inf else self._now() + timeout
+        deadline = None if timeout is None else self._deadline(timeout)
         if data and not self._push_now(data, deadline):
             await self._push(data, deadline)
 
@@ -329,11 +334,13 @@ class Connection:
                 # The first bytes of a message start its own clock; later ones can only be later.
                 end = self._now() + self._message_timeout
                 deadline = end if deadline is None else min(deadline, end)
-            data = self._pull_now(self._read_size, deadline)
+            data = self._pull_now(deadline)
             while data is None:
                 data = await self._arrival
                 if data is None:
-                    data = self._pull_now(self._read_size, deadline)
+                    data = self._steps.data
+                    if data is None:
+                        data = self._pull_now(deadline)
             received = self._feed(data)
 
     def _hindrance(self) -> HailerError:
@@ -355,12 +362,8 @@ class Connection:
             self._over = True
         return error
 
-    def _deadline(self, timeout: float | None) -> float | None:
-        if timeout is None:
-            timeout = self._timeout
-        if timeout is None or timeout == math.inf:
-            return None
-        return self._now() + timeout
+    def _deadline(self, timeout: float) -> float | None:
+        return None if timeout == math.inf else self._now() + timeout
 
 
 class RecordConnection(Connection):
@@ -386,20 +389,27 @@ class RecordConnection(Connection):
         self._start(transport, timeout, now)
         self._records = transport
         # A read is a list of messages already, and an empty one is the end.
-        self._start_pulls(_PullSteps(transport.pull_records))
+        self._start_pulls(_PullSteps(transport.pull_records, check_max_message(max_message)))
         self._feed = list
-        self._read_size = check_max_message(max_message)
         self._message_timeout = None
 
     async def send(self, message: bytes, timeout: float | None = None) -> None:
         """See `Connection.send`."""
-        await self._records.push_records((message,), self._deadline(timeout))
+        if timeout is None:
+            timeout = self._timeout
+        await self._records.push_records((message,), None if timeout is None else self._deadline(timeout))
 
     async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
         """See `Connection.send_many`; a record that is too large stops those after it."""
         batch = list(messages)
         if batch:
-            await self._records.push_records(batch, self._deadline(timeout))
+            if timeout is None:
+                timeout = self._timeout
+            await self._records.push_records(batch, None if timeout is None else self._deadline(timeout))
+
+
+def _are_bytes(received: list[bytes | FramingError]) -> bool:
+    return [*map(type, received)].count(bytes) == len(received)
 
 
 class _PullSteps:
@@ -407,14 +417,16 @@ class _PullSteps:
 
     __slots__ = ("_deadline", "_limit", "_pull")
 
-    def __init__(self, pull: Callable[[int, float | None], Awaitable[Any]]) -> None:
+    data: Final = None
+    """Awaiting `arrival` gives the bytes itself."""
+
+    def __init__(self, pull: Callable[[int, float | None], Awaitable[Any]], limit: int) -> None:
         self._pull = pull
-        self._limit = 0
+        self._limit = limit
         self._deadline: float | None = None
 
-    def pull_now(self, limit: int, deadline: float | None) -> None:
-        """Put it off until `arrival` is awaited, which gives the bytes itself."""
-        self._limit = limit
+    def pull_now(self, deadline: float | None) -> None:
+        """Put it off until `arrival` is awaited."""
         self._deadline = deadline
 
     @property

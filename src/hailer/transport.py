@@ -49,10 +49,10 @@ class Transport(_Ends, Protocol):
     would have to run first, and it gives False: then the push of the same data has to follow, for a part of
     it may have gone.
 
-    ``pull_now(limit: int, deadline: float | None) -> bytes | None`` is a pull in steps, with ``arrival`` and
-    ``stop_pull() -> None``. It gives what a pull gives. Or it has begun to wait and gives None: then
-    ``arrival`` is to be awaited, and `pull_now` called again. Whoever does not get so far, being cancelled,
-    calls `stop_pull`.
+    ``pull_now(deadline: float | None) -> bytes | None`` is a pull in steps, of as many bytes as the transport
+    likes, with ``arrival``, ``data`` and ``stop_pull() -> None``. It gives what a pull gives. Or it has begun
+    to wait and gives None: then ``arrival`` is to be awaited, after which the bytes are in ``data``; if that
+    is None, `pull_now` is called again. Whoever does not get so far, being cancelled, calls `stop_pull`.
 
     `hailer.testing.transport.check_transport` checks all that stands here.
     """

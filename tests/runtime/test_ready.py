@@ -629,10 +629,9 @@ def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Pa
     after = b"after"
 
     async def push() -> None:
-        assert not one.push_now(bytes(64 << 20), None), "not without giving the others their turn"
         while one.push_now(block, None):
             pushed.append(block)
-            one._turn = 0
+            one._turn = 100
         assert one._begun is not None, "no push was cut in two: the test shows nothing"
         loop.spawn(push_after(), lambda _: None)
         await loop.sleep(0)
@@ -654,6 +653,44 @@ def test_after_a_part_nothing_follows_but_the_rest(loop: ReadyLoop, tmp_path: Pa
         assert received == b"".join(pushed)
 
     run(loop, push(), pull())
+    run(loop, one.close(), other.close())
+
+
+def test_what_ended_a_pull_ends_the_next_one_too(loop: ReadyLoop, tmp_path: Path) -> None:
+    one, other = transports(loop, tmp_path, "tcp")
+
+    async def pull() -> None:
+        deadline = time.monotonic() + 0.02
+        for _ in range(3):
+            with pytest.raises(TimedOut):
+                await one.pull(10, deadline)
+        other.abort()
+        for _ in range(3):
+            with pytest.raises(ConnectionLost):
+                await one.pull(10)
+        one.abort()
+        for _ in range(3):
+            with pytest.raises(ConnectionClosed):
+                await one.pull(10)
+
+    run(loop, pull())
+
+
+def test_the_end_of_the_stream_stays(loop: ReadyLoop, tmp_path: Path) -> None:
+    one, other = transports(loop, tmp_path)
+
+    async def finish() -> None:
+        await loop.sleep(0.01)
+        await other.push(b"last")
+        await other.finish()
+
+    async def pull() -> None:
+        assert await one.pull(3) == b"las"
+        assert await one.pull(3) == b"t"
+        for _ in range(3):
+            assert await one.pull(3) == b""
+
+    run(loop, pull(), finish())
     run(loop, one.close(), other.close())
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
+import weakref
 from asyncio import tasks
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hailer.connection import Connection
 from hailer.errors import BusyError, TimedOut
+from hailer.framing import as_framing
 from hailer.runtime import aio
 from hailer.runtime.aio import AioTransport
+from hailer.runtime.driven import Driven
 from hailer.testing.transport import check_transport
 
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     Body = Callable[[AioTransport, socket.socket], Awaitable[None]]
 
 LOOPS = ("uvloop", "stock")
-KINDS = ("C", "Python")
+KINDS = ("C", "Python", "driven", "driven Python")
 
 
 def run(loop: str, kind: str, body: Body) -> None:
@@ -31,11 +36,14 @@ def run(loop: str, kind: str, body: Body) -> None:
     def factory(
         running: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        made: asyncio.Task[Any] = tasks._PyTask(coroutine, loop=running, **options)  # type: ignore[attr-defined]
+        if "driven" in kind:
+            coroutine = Driven(coroutine, running)
+        maker: Any = tasks._PyTask if "Python" in kind else asyncio.Task  # type: ignore[attr-defined]
+        made: asyncio.Task[Any] = maker(coroutine, loop=running, **options)
         return made
 
     async def main() -> None:
-        if kind == "Python":
+        if kind != "C":
             asyncio.get_running_loop().set_task_factory(factory)  # type: ignore[arg-type]
         one, other = socket.socketpair()
         other.setblocking(False)
@@ -289,3 +297,102 @@ def test_a_handler_that_closes_as_it_is_stepped(loop: str, kind: str) -> None:
         assert other.recv(10) == b""
 
     run(loop, kind, body)
+
+
+def test_a_task_that_cancels_itself_in_the_middle(loop: str, kind: str) -> None:
+    async def body(transport: AioTransport, other: socket.socket) -> None:
+        async def take() -> bytes:
+            await transport.pull(10)
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await transport.pull(10)
+            task.uncancel()
+            return await transport.pull(10)
+
+        task = asyncio.ensure_future(take())
+        await turns()
+        other.send(b"x")
+        await turns()
+        other.send(b"y")
+        assert await task == b"y"
+
+    run(loop, kind, body)
+
+
+def test_all_ends_of_a_task(loop: str, kind: str) -> None:
+    async def body(transport: AioTransport, other: socket.socket) -> None:
+        async def take(how: str) -> bytes:
+            data = await transport.pull(10)
+            if how == "raise":
+                raise ValueError(how)
+            if how == "sleep":
+                await asyncio.sleep(0.001)
+            if how == "cancelled as it returns":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            return data
+
+        for how in ("return", "sleep", "raise", "cancelled as it returns"):
+            task = asyncio.ensure_future(take(how))
+            await turns()
+            other.send(b"x")
+            if how == "raise":
+                with pytest.raises(ValueError, match=how):
+                    await task
+            elif how.startswith("cancelled"):
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert task.cancelled()
+            else:
+                assert await task == b"x"
+
+    run(loop, kind, body)
+
+
+def test_a_deadline_of_one_wait_is_none_of_the_next(loop: str, kind: str) -> None:
+    async def body(transport: AioTransport, other: socket.socket) -> None:
+        async def take() -> bytes:
+            connection = Connection(transport, as_framing("line"))
+            await connection.receive(0.05)
+            return await connection.receive()
+
+        task = asyncio.ensure_future(take())
+        await turns()
+        other.send(b"x\n")
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        other.send(b"y\n")
+        assert await task == b"y"
+
+    run(loop, kind, body)
+
+
+def test_tasks_go_away_with_their_connections(loop: str, kind: str) -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    async def body(transport: AioTransport, other: socket.socket) -> None:
+        async def take() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            seen.append(weakref.ref(task))
+            while await transport.pull(10):
+                pass
+
+        task = asyncio.ensure_future(take())
+        await turns()
+        for _ in range(3):
+            other.send(b"x")
+            await asyncio.sleep(0.001)
+        other.shutdown(socket.SHUT_WR)
+        await task
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, kind, body)
+        assert seen[0]() is None, "it waits for the garbage collector"
+    finally:
+        gc.enable()

@@ -42,23 +42,25 @@ class _DelimitedDecoder:
         self._tail = b""
         self._skipping = False
         self._ended = False
-        self._between = True  # two messages: nothing is kept, skipped or over
+        # Between two messages, when nothing is kept, skipped or over, the most bytes of a read in which no
+        # message can be over the limit, or large; else 0.
+        self._easy = self._most_easy = min(self._limit, _LARGE - 1)
 
     def feed(self, data: bytes) -> list[Received]:
-        size = len(data)
-        if self._between and 0 < size <= self._limit:
+        if data and len(data) <= self._easy:
             # The usual read holds whole messages, and fewer bytes than one message may have: no message needs
             # to be looked at, and all the work is a few calls of C.
             if self._drop_cr and _CR in data:
                 data = data.replace(b"\r\n", b"\n")
-            whole: list[Received] = (
-                data.split(self._mark) if size < _LARGE else _split(data, self._mark)  # type: ignore[assignment]
-            )  # bytes are `Received`
+            whole: list[Received] = data.split(self._mark)  # type: ignore[assignment]  # bytes are `Received`
             rest: bytes = whole.pop()  # type: ignore[assignment]
             if rest:
-                self._between = False
+                self._easy = 0
                 self._keep(rest, whole)
             return whole
+        return self._feed_slowly(data)
+
+    def _feed_slowly(self, data: bytes) -> list[Received]:
         if self._ended:
             return []
         if not data:
@@ -67,7 +69,7 @@ class _DelimitedDecoder:
         rest = pieces.pop()
         received: list[Received] = self._completed(pieces) if pieces else []
         self._keep(rest, received)
-        self._between = not (rest or self._pending or self._skipping)
+        self._easy = 0 if rest or self._pending or self._skipping else self._most_easy
         return received
 
     def _completed(self, pieces: list[bytes]) -> list[Received]:
@@ -106,7 +108,7 @@ class _DelimitedDecoder:
 
     def _end(self) -> list[Received]:
         self._ended = True
-        self._between = False
+        self._easy = 0
         partial = bytes(self._pending) + self._tail
         self._pending = b""
         # The message that is being skipped has been reported already.
@@ -135,7 +137,7 @@ class _ShortReadDecoder(_DelimitedDecoder):
                 received.append(bytes(self._pending))
                 self._pending = b""
             self._skipping = False
-            self._between = not self._ended
+            self._easy = 0 if self._ended else self._most_easy
         return received
 
 

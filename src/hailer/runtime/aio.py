@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Literal, cast
 
+from hailer.connection import READ_SIZE
 from hailer.errors import BusyError, ConnectionLost, HailerError, TimedOut, UsageError
 from hailer.net.oserrors import map_os_error
 from hailer.runtime.buffer import ByteQueue
@@ -43,9 +44,8 @@ WRITE_HIGH = 64 * 1024
 WRITE_LOW = 16 * 1024
 """Bytes in that buffer from which they go on."""
 
-_TURN = 256 * 1024
-_PUSH_COST = 256
-"""Bytes, each push counting for some more, after which others get their turn."""
+_TURN = 100
+"""Pushes after which others get their turn, be it a peer that reads as fast as we send."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that close waits for a peer to take what is still in the buffer."""
@@ -82,14 +82,14 @@ class AioTransport(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # until connection_made
         self._queue = ByteQueue()
-        self._handed = b""  # what has come while a task waited for it, and never was in the queue
-        self._most = 0  # bytes that this task takes
+        self._quiet = False  # nothing has come, ended or been lost that a pull would find
+        self.data: bytes | None = None  # what has come while a task waited for it, and never was in the queue
         self.arrival = Wake(self._loop)
         self._writable = Gate(self._loop)
         self._reading = True
         self._room = True
         self._open = True  # room, and neither finished, closed nor gone
-        self._turn = 0  # what was pushed since others had their turn
+        self._turn = _TURN  # pushes that are left until others get their turn
         self._ended = False  # the peer has finished
         self._finished = False  # this side has finished
         self._closed = False
@@ -136,9 +136,18 @@ class AioTransport(asyncio.Protocol):
         return self._names.peer
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        queue = self._queue
         try:
-            while (data := self.pull_now(limit, deadline)) is None:
+            data = self._take_or_wait(limit, deadline)
+            while data is None:
                 await self.arrival
+                data = self.data
+                if data is None:
+                    data = self._take_or_wait(limit, deadline)
+                elif len(data) > limit:
+                    queue.put(data)
+                    data = queue.take(limit)
+                    self._quiet = False
         except BusyError:
             raise
         except BaseException:
@@ -146,37 +155,41 @@ class AioTransport(asyncio.Protocol):
             raise
         return data
 
-    def pull_now(self, limit: int, deadline: float | None) -> bytes | None:
+    def pull_now(self, deadline: float | None) -> bytes | None:
         """Do a step of a pull; see `hailer.transport.Transport`."""
         arrival = self.arrival
-        waited = arrival.begun and not arrival.waiting
-        if waited:
-            arrival.begun = False  # as `end` does, without the call
-            if self._handed:
-                data, self._handed = self._handed, b""
-                return data
-        queue = self._queue
-        if not queue.size:
-            if self._closed:
-                raise closed_error()
-            if self._ended:
-                return b""
-            if self._lost is not None:
-                raise self._lost.with_traceback(None)
-            if waited and arrival.expired:
-                raise TimedOut(
-                    f"nothing came from {self.peer} in time: receive again or close the connection"
-                )
-            self._turn = 0  # to wait is to give the others their turn
-            self._most = limit
+        if self._quiet and not arrival.waiting and not arrival.expired:
+            self.data = None
+            self._turn = _TURN  # to wait is to give the others their turn
             arrival.begin(deadline)
             return None
-        data = queue.take(limit)
-        if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
-            self._reading = True
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-        return data
+        return self._take_or_wait(READ_SIZE, deadline)
+
+    def _take_or_wait(self, limit: int, deadline: float | None) -> bytes | None:
+        self.data = None
+        arrival = self.arrival
+        if arrival.waiting:
+            raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
+        expired = arrival.expired
+        arrival.end()
+        queue = self._queue
+        if queue.size:
+            data = queue.take(limit)
+            if not self._reading and queue.size <= READ_HIGH // 2 and queue.pieces <= READ_PIECES // 2:
+                self._reading = True
+                if not self._transport.is_closing():
+                    self._transport.resume_reading()
+            return data
+        if self._closed:
+            raise closed_error()
+        if self._ended:
+            return b""
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
+        if expired:
+            raise TimedOut(f"nothing came from {self.peer} in time: receive again or close the connection")
+        self._quiet = True
+        return self.pull_now(deadline)
 
     def stop_pull(self) -> None:
         """Give up a pull that waits; see `hailer.transport.Transport`."""
@@ -184,18 +197,20 @@ class AioTransport(asyncio.Protocol):
 
     def push_now(self, data: bytes, _deadline: float | None) -> bool:
         """Push where there is room; see `hailer.transport.Transport`."""
-        turn = self._turn + len(data) + _PUSH_COST
-        if not self._open or turn > _TURN or self._transport.is_closing():
+        turn = self._turn
+        # One that closes by itself has met an error, which connection_lost is about to tell: before the next
+        # turn, so that the first push of a turn meets none.
+        if not self._open or turn <= 0 or (turn < _TURN and self._transport.is_closing()):
             return False
-        self._turn = turn
+        self._turn = turn - 1
         self._transport.write(data)
         return True
 
     async def push(self, data: bytes, deadline: float | None = None) -> None:
-        self._turn += len(data) + _PUSH_COST
-        if self._turn > _TURN:
+        self._turn -= 1
+        if self._turn < 0:
             # A peer that reads quickly never makes a push wait: the others get their turn all the same.
-            self._turn = 0
+            self._turn = _TURN
             await asyncio.sleep(0)
         transport = self._transport
         while not self._closed and not self._gone and (not self._room or transport.is_closing()):
@@ -270,15 +285,16 @@ class AioTransport(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
 
     def data_received(self, data: bytes) -> None:
-        if self._closed:
-            return
         arrival = self.arrival
-        if arrival.waiting and len(data) <= self._most:
+        if arrival.waiting:
             # The task goes on in here: nothing can come between, so that the bytes need no queue.
-            self._handed = data
+            self.data = data
             if arrival.now():
                 return
-            self._handed = b""
+            self.data = None
+        if self._closed:
+            return
+        self._quiet = False
         queue = self._queue
         queue.put(data)
         if queue.size >= READ_HIGH or queue.pieces >= READ_PIECES:
@@ -288,6 +304,7 @@ class AioTransport(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
+        self._quiet = False
         self.arrival.soon()  # not now: a loop goes on with a transport that the handler may have closed
         return True  # the loop keeps the other direction open
 
@@ -300,6 +317,7 @@ class AioTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
+        self._quiet = False
         self._note_room(True)
         if isinstance(exc, OSError):
             self._lost = map_os_error(exc, "receive", self.peer.address_text)
@@ -316,6 +334,7 @@ class AioTransport(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._closed = True
+        self._quiet = False
         self._note_room(self._room)
         self._queue.clear()
         self.arrival.soon()

@@ -13,6 +13,7 @@ from hailer.errors import HailerError
 from hailer.net.listener import Accepted
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import AioTransport, Loop, loop_factory
+from hailer.runtime.driven import Driven
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ABORT_GRACE, AcceptTrouble, serve_connection
 from hailer.runtime.records import SocketRecords
@@ -148,7 +149,7 @@ class AsyncioModel:
         assert self._loop is not None
         self._policy.counters.accepted += 1
         self._policy.counters.active += 1
-        task = self._loop.create_task(self._run(accepted))
+        task = self._loop.create_task(Driven(self._run(accepted), self._loop))
         self._tasks[task] = accepted
         task.add_done_callback(self._ended)
         return 0.0

@@ -148,6 +148,7 @@ class BlockingTransport(SocketStream):
     __slots__ = ("_limit", "_lock", "_owner", "_poll", "_pushing", "_released")
 
     arrival: Final = None
+    data: Final = None
     """`pull_now` and `push_now` wait by themselves."""
 
     def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
@@ -161,14 +162,15 @@ class BlockingTransport(SocketStream):
         self._lock = threading.Lock()  # between abort in one thread and close in another
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
-        return self.pull_now(limit, deadline)
+        return self._pull(min(limit, RECEIVE_SIZE), deadline)
 
-    def pull_now(self, limit: int, deadline: float | None) -> bytes:
+    def pull_now(self, deadline: float | None) -> bytes:
         """Do all of a pull; see `hailer.transport.Transport`."""
+        return self._pull(RECEIVE_SIZE, deadline)
+
+    def _pull(self, limit: int, deadline: float | None) -> bytes:
         if self._closed:
             raise closed_error()
-        if limit > RECEIVE_SIZE:  # noqa: PLR1730 (min would be a call for each message)
-            limit = RECEIVE_SIZE
         try:
             if deadline is None and not self._limit:
                 data: bytes = self._recv(limit)  # what _pull_until comes to, without its calls

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadyTransport"]
 
-_TURN = 256 * 1024
-_CALL_COST = 256
-"""Bytes, each call counting for some more, after which others get their turn."""
+_TURN: Final = 100
+"""Calls after which others get their turn, be it a peer that reads as fast as we send."""
+
+_FULL_READ: Final = 25
+"""Calls for which a read counts that brought all it could."""
 
 
 class ReadyTransport(SocketStream):
@@ -40,7 +42,10 @@ class ReadyTransport(SocketStream):
         UsageError: select(2) cannot watch a descriptor of this number.
     """
 
-    __slots__ = ("_begun", "_loop", "_more", "_turn", "_turns", "_waiter")
+    __slots__ = (
+        *("_begun", "_error", "_limit", "_loop", "_quiet", "_turn", "_turns", "_waiter"),
+        "data",
+    )
 
     arrival: Final = PAUSE
 
@@ -51,62 +56,105 @@ class ReadyTransport(SocketStream):
         sock.setblocking(False)
         self._loop = loop
         self._waiter = ReadyWaiter(loop, sock)
-        self._turn = 0  # what went through since others had their turn
+        self.data: bytes | None = None
+        self._quiet = False  # what there was has been read, and more will call `_on_readable`
+        self._limit = RECEIVE_SIZE  # bytes of one read
+        self._error: OSError | None = None  # that the loop met, for the task
+        self._turn = _TURN  # calls that are left until others get their turn
         self._begun: tuple[bytes, int] | None = None  # a push that `push_now` left with so much of it sent
         self._turns: deque[Turn] | None = None  # that wait for the push that goes on; None: none does
-        self._more = False  # the last read was full: it is likely that more has come
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
+        self._limit = min(limit, RECEIVE_SIZE)
         try:
-            while (data := self.pull_now(limit, deadline)) is None:
+            data = self.pull_now(deadline)
+            while data is None:
                 await PAUSE
+                data = self.data
+                if data is None:
+                    data = self.pull_now(deadline)
         except BusyError:
             raise
         except BaseException:
             self.stop_pull()
             raise
+        finally:
+            self._limit = RECEIVE_SIZE
         return data
 
-    def pull_now(self, limit: int, deadline: float | None) -> bytes | None:
+    def pull_now(self, deadline: float | None) -> bytes | None:
         """Do a step of a pull; see `hailer.transport.Transport`."""
-        if self._closed:
-            raise closed_error()
+        self.data = None
         waiter = self._waiter
-        waited = waiter.resume is not None
-        if waited:
-            if waiter.resume is not self._loop.current.resume:  # type: ignore[union-attr]  # a task runs
-                raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
-            waiter.resume = waiter.watch.reader = None  # as end_read does, without the call
-        elif self._more and self._turn < _TURN:
-            self._more = False
-        else:
+        if self._quiet and waiter.resume is None:
             # Wait first: mostly the last read took all that there was, and to try in vain is a system
             # call for each message.
-            self._turn = 0
-            waiter.begin_read(deadline)
+            self._turn = _TURN
+            if deadline is not None or waiter.deadline is not None:
+                waiter.until(deadline)
+            waiter.resume = self._loop.current.resume  # type: ignore[union-attr]  # a task runs
             return None
-        if limit > RECEIVE_SIZE:  # noqa: PLR1730 (min would be a call for each message)
-            limit = RECEIVE_SIZE
+        return self._read_or_wait(deadline)
+
+    def _read_or_wait(self, deadline: float | None) -> bytes | None:
+        waiter = self._waiter
+        if waiter.resume not in (None, self._loop.current.resume):  # type: ignore[union-attr]  # a task runs
+            raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
+        waiter.resume = None
+        expired, waiter.expired = waiter.expired, False
+        if self._closed:
+            raise closed_error()
+        if self._error is not None:
+            raise self._explain(self._error, "receive") from self._error
+        if self._turn > 0:
+            self._turn -= 1
+            try:
+                data: bytes = self._recv(self._limit)
+            except BlockingIOError:
+                if expired:  # not before this: what is there already is taken
+                    raise TimedOut(
+                        f"nothing came from {self.peer} in time: receive again or close the connection"
+                    ) from None
+            except OSError as error:
+                raise self._explain(error, "receive") from error
+            else:
+                if len(data) == self._limit:
+                    self._turn -= _FULL_READ
+                return data
+        self._quiet = True
+        waiter.watch.reader = self._on_readable
+        waiter.expect_read()
+        return self.pull_now(deadline)
+
+    def _on_readable(self) -> None:
+        """Read for the task that waits, and step it; called by the loop."""
+        waiter = self._waiter
+        resume = waiter.resume
+        if resume is None:
+            # Whoever pulls next finds it by itself; the loop looks at it no more.
+            self._quiet = False
+            waiter.watch.reader = None
+            return
         try:
-            data = self._recv(limit)
+            data: bytes = self._recv(self._limit)
         except BlockingIOError:
-            if waited and waiter.expired:  # not before this: what is there already is taken
-                raise TimedOut(
-                    f"nothing came from {self.peer} in time: receive again or close the connection"
-                ) from None
-            self._turn = 0
-            waiter.begin_read(deadline)
-            return None
+            return
         except OSError as error:
-            raise self._explain(error, "receive") from error
-        if len(data) == limit:
-            self._more = True
-            self._turn += limit + _CALL_COST
-        return data
+            self._error = error  # which recv would not tell again
+            self._quiet = False
+            resume()
+            return
+        waiter.resume = None
+        self.data = data
+        if len(data) == self._limit:
+            self._quiet = False  # it is likely that more has come
+            self._turn -= _FULL_READ
+        resume()
 
     def stop_pull(self) -> None:
         """Give up a pull that waits; see `hailer.transport.Transport`."""
-        self._waiter.end_read()
+        self._waiter.resume = None
+        self._waiter.expired = False
 
     def push_now(self, data: bytes, _deadline: float | None) -> bool:
         """Push where there is room; see `hailer.transport.Transport`.
@@ -114,8 +162,8 @@ class ReadyTransport(SocketStream):
         Where there is room for a part only, that part goes out, and the rest is for the push of the same
         data that has to follow.
         """
-        turn = self._turn + len(data) + _CALL_COST
-        if self._shut or turn > _TURN:
+        turn = self._turn - 1
+        if self._shut or turn < 0:
             return False
         try:
             sent = self._send(data)
@@ -143,10 +191,10 @@ class ReadyTransport(SocketStream):
             self._give_turn_on()
 
     async def _push_rest(self, data: bytes, sent: int, deadline: float | None) -> None:
-        self._turn += len(data) + _CALL_COST
-        if self._turn > _TURN:
+        self._turn -= 1
+        if self._turn < 0:
             # A peer that reads quickly never makes a push wait: the others get their turn all the same.
-            self._turn = 0
+            self._turn = _TURN
             await self._loop.sleep(0)
         while True:
             if self._closed or self._finished:
@@ -207,5 +255,6 @@ class ReadyTransport(SocketStream):
         self._release()
 
     def _release(self) -> None:
+        self._quiet = False
         self._waiter.release()
         self._socket.close()

@@ -32,6 +32,7 @@ class ReadyWaiter:
     Attributes:
         watch: the loop's watch of the socket.
         resume: has the task that waits to read go on; None while none does.
+        deadline: when the task that waits to read is to go on at the latest; None for no such.
         expired: the deadline of the last wait to read came first.
 
     Raises:
@@ -39,12 +40,12 @@ class ReadyWaiter:
     """
 
     __slots__ = (
-        "_deadline",
         "_loop",
         "_timer",
         "_timer_at",
         "_woken",
         "_writers",
+        "deadline",
         "expired",
         "resume",
         "watch",
@@ -54,7 +55,7 @@ class ReadyWaiter:
         self._loop = loop
         self.watch = loop.watch(sock)
         self.resume: Callable[[], None] | None = None
-        self._deadline: float | None = None
+        self.deadline: float | None = None
         self.expired = False
         self._woken = False
         self._timer: Timer | None = None
@@ -90,24 +91,29 @@ class ReadyWaiter:
                 watch.writer = None
 
     def begin_read(self, deadline: float | None) -> None:
-        """Begin what `readable` does, for a transport that spares itself the coroutine.
-
-        It has to await `PAUSE` next, then call `end_read` in any case, and look at `expired`.
-        """
+        """Begin what `readable` does; whoever calls it awaits `PAUSE` next, and then calls `end_read`."""
         if self.resume is not None:
             raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
-        self._deadline = deadline
         self.expired = False
-        if deadline is not None and deadline < self._timer_at:
-            self._set_timer(deadline)
-        watch = self.watch
-        watch.reader = self.resume = self._loop.current.resume  # type: ignore[union-attr]  # a task runs
-        if not watch.mask & READ:
-            self._loop.expect(watch, READ)
+        self.until(deadline)
+        self.resume = self._loop.current.resume  # type: ignore[union-attr]  # a task runs
+        self.watch.reader = self._awaken
+        self.expect_read()
 
     def end_read(self) -> None:
         """End what `begin_read` has begun."""
         self.resume = self.watch.reader = None
+
+    def expect_read(self) -> None:
+        """Have the loop call the reader of `watch`, from now on."""
+        if not self.watch.mask & READ:
+            self._loop.expect(self.watch, READ)
+
+    def until(self, deadline: float | None) -> None:
+        """Have the task that waits to read go on at this instant, `expired`; None for no such."""
+        self.deadline = deadline
+        if deadline is not None and deadline < self._timer_at:
+            self._set_timer(deadline)
 
     def wake(self) -> None:
         """Have whoever waits go on, now and from now on: the socket is of no more use."""
@@ -143,10 +149,10 @@ class ReadyWaiter:
     def _check(self) -> None:
         self._timer = None
         self._timer_at = math.inf
-        if self.resume is None or self._deadline is None:
+        if self.resume is None or self.deadline is None:
             return  # the next wait that has a deadline sets a timer
-        if self._deadline > time.monotonic():
-            self._set_timer(self._deadline)
+        if self.deadline > time.monotonic():
+            self._set_timer(self.deadline)
         else:
             self.expired = True
             self.resume()

@@ -13,12 +13,12 @@ from contextvars import Context, copy_context
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from hailer.errors import BusyError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Gate", "Wake"]
+    from hailer.runtime.driven import Driven
+
+__all__ = ["Gate", "Wake", "nothing", "throw"]
 
 
 class Wake:
@@ -32,9 +32,12 @@ class Wake:
         loop: the loop of the tasks.
 
     Attributes:
-        begun: whether a wait has begun and not ended.
         waiting: whether a task waits that has not been woken yet.
+        deadline: the instant at which it is to go on at the latest; None for no such.
         expired: whether the deadline of the last wait came first.
+        now: steps the task that waits, before it returns, where `waiting`. It gives False when the task was
+            not stepped because another one runs, and is to be woken `soon`.
+        driver: what steps the coroutine that waits, where that is not its task.
     """
 
     __slots__ = (
@@ -42,95 +45,89 @@ class Wake:
         "_asyncio_future_blocking",
         "_callback",
         "_context",
-        "_deadline",
         "_loop",
         "_timer",
         "_timer_at",
-        "begun",
+        "deadline",
+        "driver",
         "expired",
         "get_loop",
+        "now",
         "result",
         "waiting",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.begun = self.waiting = self.expired = False
+        self.waiting = self.expired = False
+        self.deadline: float | None = None
         # To await this gives it to the task, once. The iterator of a tuple of one does in C what a generator
         # with one yield would do.
         self.__await__: Callable[[], Generator[Any, None, None]] = (self,).__iter__  # type: ignore[assignment]
         # What a task asks each time that it waits: where the loop is, and whether the waiting failed. Both
         # answers hardly ever change, and these give them without a call of Python.
         self.get_loop: Callable[[], asyncio.AbstractEventLoop] = repeat(loop).__next__
-        self.result: Callable[[], None] = _nothing
+        self.result: Callable[[], None] = nothing
+        self.driver: Driven | None = None
+        self.now: Callable[[], bool] = self._step_task
         self._asyncio_future_blocking = False
-        self._callback: Callable[[Wake], object] = _nothing
+        self._callback: Callable[[Wake], object] = nothing
         self._context: Context | None = None
-        self._deadline = math.inf
         # The timer is left running when a wait ends early: a timer for each of a million receives would
         # cost more than the receives.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
     def begin(self, deadline: float | None) -> None:
-        """Begin to wait for `soon` or `now`: the task awaits this object next, and calls `end` in any case.
-
-        Raises:
-            BusyError: another task waits.
-        """
-        if self.begun:
-            raise BusyError("two tasks pull at once: let one task pull and hand the bytes on")
-        if deadline is None:
-            self._deadline = math.inf
-        else:
-            self._deadline = deadline
-            if deadline < self._timer_at:
-                self._arm(deadline)
-        self.expired = False
-        self.begun = True
+        """Begin to wait: the task awaits this object next."""
+        self.deadline = deadline
+        if deadline is not None and deadline < self._timer_at:
+            self._arm(deadline)
         self._asyncio_future_blocking = True  # tells the task that this is no mistake
 
     def end(self) -> None:
         """End the wait, however it went."""
-        self.begun = self.waiting = False
+        self.waiting = self.expired = False
 
-    def now(self) -> bool:
-        """Step the task that waits, before this returns, where `waiting`.
+    def soon(self) -> None:
+        """Have the loop step the task that waits, if there is one, in its next turn."""
+        if self.waiting:
+            self.waiting = False
+            if self.driver is not None:
+                self.driver.step_soon()
+            else:
+                self._loop.call_soon(self._callback, self, context=self._context)
 
-        Returns:
-            False when it was not stepped because another task runs, and is to be woken `soon`.
-        """
+    def release(self) -> None:
+        """Nothing will come any more: stop the timer, and let go of what refers to this."""
+        self._disarm()
+        self.__await__ = self.now = nothing
+        self.driver = None
+
+    def _step_task(self) -> bool:
         self.waiting = False
         try:
             self._context.run(self._callback, self)  # type: ignore[union-attr]  # set where `waiting`
         except RuntimeError:
             # Nothing that a handler raises comes out of a step. This is asyncio, which refuses to step a task
             # while another runs; it is never so in what the loop itself calls, and so not asked each time.
-            if self.waiting or not self.begun:
+            if asyncio.current_task() is None:
                 raise  # it was stepped
             self.waiting = True
             return False
         except (KeyboardInterrupt, SystemExit) as error:
             # A task lets these out into the loop. uvloop would take them for a fault of the protocol that
             # it has called, and go on.
-            self._loop.call_soon(_throw, error)
+            self._loop.call_soon(throw, error)
         return True
-
-    def soon(self) -> None:
-        """Have the loop step the task that waits, if there is one, in its next turn."""
-        if self.waiting:
-            self.waiting = False
-            self._loop.call_soon(self._callback, self, context=self._context)
-
-    def release(self) -> None:
-        """Nothing will come any more: stop the timer, and let go of what refers to this."""
-        self._disarm()
-        self.__await__ = _nothing
 
     # What a task does with what it waits for.
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Keep what steps the task."""
+        if self.driver is not None:
+            self.driver = None
+            self.now = self._step_task
         self._callback = callback
         self._context = copy_context() if context is None else context
         self.waiting = True
@@ -141,7 +138,7 @@ class Wake:
             return False
 
         def result() -> None:
-            self.result = _nothing
+            self.result = nothing
             raise asyncio.CancelledError(*(() if msg is None else (msg,)))
 
         self.result = result
@@ -165,9 +162,10 @@ class Wake:
         self._timer_at = math.inf
         if not self.waiting:
             return  # whoever waits next sets it anew
-        if self._deadline > time.monotonic():
-            if self._deadline < math.inf:
-                self._arm(self._deadline)
+        if self.deadline is None:
+            return
+        if self.deadline > time.monotonic():
+            self._arm(self.deadline)
         else:
             self.expired = True
             self.soon()
@@ -233,9 +231,10 @@ class Gate:
             self._arm(following)
 
 
-_nothing: Any = repeat(None).__next__
+nothing: Any = repeat(None).__next__
 """A function that does nothing, in C."""
 
 
-def _throw(error: BaseException) -> None:
+def throw(error: BaseException) -> None:
+    """Raise it, called by the loop."""
     raise error
