@@ -92,15 +92,13 @@ class Connection:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start(transport, timeout, now)
-        # Bound once: each message would look them up again.
         # A framing that depends on the reads asks for its own number of bytes, which only a whole pull does.
-        steps = hasattr(transport, "pull_now") and framing.read_size is None
-        self._start_pulls(transport if steps else _PullSteps(transport.pull, framing.read_size or READ_SIZE))
-        self._push = transport.push
-        self._push_now: Callable[[bytes, float | None], bool] = getattr(transport, "push_now", _never)
-        self._encode = framing.encode
+        whole = framing.read_size is not None or not hasattr(transport, "pull_now")
+        # Its methods are not kept bound: of a thousand connections they would have to be fetched from memory.
+        self._steps: Any = _Steps(transport, framing.read_size or READ_SIZE) if whole else transport
+        self._framing = framing
         self._encode_many = encoder_of_many(framing)
-        self._feed: Callable[[Any], list[bytes | FramingError]] = framing.decoder(max_message).feed
+        self._decoder: Any = framing.decoder(max_message)
         self._message_timeout: float | None = message_timeout
 
     def _start(
@@ -116,12 +114,6 @@ class Connection:
         self._ended = False
         self._closed = False
         self._broken: FramingError | None = None
-
-    def _start_pulls(self, steps: Any) -> None:
-        self._steps = steps
-        self._pull_now: Callable[[float | None], Any] = steps.pull_now
-        self._arrival: Awaitable[Any] = steps.arrival
-        self._stop_pull: Callable[[], None] = steps.stop_pull
 
     @property
     def local(self) -> Endpoint:
@@ -173,18 +165,18 @@ class Connection:
             deadline = None if timeout is None else self._deadline(timeout)
             self._receiving = True
             try:
-                data = self._pull_now(deadline)
+                data = self._steps.pull_now(deadline)
                 while data is None:
-                    data = await self._arrival
+                    data = await self._steps.arrival
                     if data is None:
                         data = self._steps.data
                         if data is None:
-                            data = self._pull_now(deadline)
-                received = self._feed(data)
+                            data = self._steps.pull_now(deadline)
+                received: list[bytes | FramingError] = self._decoder.feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
             except BaseException:
-                self._stop_pull()
+                self._steps.stop_pull()
                 raise
             finally:
                 self._receiving = False
@@ -212,18 +204,18 @@ class Connection:
             deadline = None if timeout is None else self._deadline(timeout)
             self._receiving = True
             try:
-                data = self._pull_now(deadline)
+                data = self._steps.pull_now(deadline)
                 while data is None:
-                    data = await self._arrival
+                    data = await self._steps.arrival
                     if data is None:
                         data = self._steps.data
                         if data is None:
-                            data = self._pull_now(deadline)
-                received = self._feed(data)
+                            data = self._steps.pull_now(deadline)
+                received: list[bytes | FramingError] = self._decoder.feed(data)
                 if not received or not data:
                     received = await self._go_on(data, received, deadline)
             except BaseException:
-                self._stop_pull()
+                self._steps.stop_pull()
                 raise
             finally:
                 self._receiving = False
@@ -256,12 +248,12 @@ class Connection:
             ConnectionLost: the peer vanished.
             ConnectionClosed: this side finished or closed the connection.
         """
-        data = self._encode(message)
+        data = self._framing.encode(message)
         if timeout is None:
             timeout = self._timeout
         deadline = None if timeout is None else self._deadline(timeout)
-        if not self._push_now(data, deadline):
-            await self._push(data, deadline)
+        if not self._steps.push_now(data, deadline):
+            await self._steps.push(data, deadline)
 
     async def send_many(self, messages: Iterable[bytes], timeout: float | None = None) -> None:
         """Send a batch of messages at once, all of them or none.
@@ -270,12 +262,12 @@ class Connection:
             The same as `send`; a message that the framing cannot carry stops the whole batch.
         """
         batch = messages if type(messages) is list else list(messages)
-        data = self._encode(batch[0]) if len(batch) == 1 else self._encode_many(batch)
+        data = self._framing.encode(batch[0]) if len(batch) == 1 else self._encode_many(batch)
         if timeout is None:
             timeout = self._timeout
         deadline = None if timeout is None else self._deadline(timeout)
-        if data and not self._push_now(data, deadline):
-            await self._push(data, deadline)
+        if data and not self._steps.push_now(data, deadline):
+            await self._steps.push(data, deadline)
 
     async def finish(self) -> None:
         """Tell the peer that no more will be sent; its answers can still be received.
@@ -334,14 +326,14 @@ class Connection:
                 # The first bytes of a message start its own clock; later ones can only be later.
                 end = self._now() + self._message_timeout
                 deadline = end if deadline is None else min(deadline, end)
-            data = self._pull_now(deadline)
+            data = self._steps.pull_now(deadline)
             while data is None:
-                data = await self._arrival
+                data = await self._steps.arrival
                 if data is None:
                     data = self._steps.data
                     if data is None:
-                        data = self._pull_now(deadline)
-            received = self._feed(data)
+                        data = self._steps.pull_now(deadline)
+            received = self._decoder.feed(data)
 
     def _hindrance(self) -> HailerError:
         """Why nothing can be received."""
@@ -388,9 +380,7 @@ class RecordConnection(Connection):
     ) -> None:
         self._start(transport, timeout, now)
         self._records = transport
-        # A read is a list of messages already, and an empty one is the end.
-        self._start_pulls(_PullSteps(transport.pull_records, check_max_message(max_message)))
-        self._feed = list
+        self._steps = self._decoder = _RecordSteps(transport, check_max_message(max_message))
         self._message_timeout = None
 
     async def send(self, message: bytes, timeout: float | None = None) -> None:
@@ -412,16 +402,17 @@ def _are_bytes(received: list[bytes | FramingError]) -> bool:
     return [*map(type, received)].count(bytes) == len(received)
 
 
-class _PullSteps:
-    """A pull in steps, of a transport that has it in one only; see `hailer.transport.Transport`."""
+class _Steps:
+    """A transport that has only whole pulls and pushes; see `hailer.transport.Transport`."""
 
-    __slots__ = ("_deadline", "_limit", "_pull")
+    __slots__ = ("_deadline", "_limit", "_pull", "push")
 
     data: Final = None
     """Awaiting `arrival` gives the bytes itself."""
 
-    def __init__(self, pull: Callable[[int, float | None], Awaitable[Any]], limit: int) -> None:
-        self._pull = pull
+    def __init__(self, transport: Transport, limit: int) -> None:
+        self._pull: Callable[[int, float | None], Awaitable[Any]] = transport.pull
+        self.push = transport.push
         self._limit = limit
         self._deadline: float | None = None
 
@@ -440,9 +431,22 @@ class _PullSteps:
     def stop_pull(self) -> None:
         """Do nothing: the pull has met what ended it."""
 
+    def push_now(self, _data: bytes, _deadline: float | None) -> bool:
+        """Leave it to `push`."""
+        return False
 
-def _never(_data: bytes, _deadline: float | None) -> bool:
-    return False
+
+class _RecordSteps(_Steps):
+    """The same of records: a read is a list of messages already, and an empty one is the end."""
+
+    __slots__ = ()
+
+    feed: Final = staticmethod(list[Any])
+
+    def __init__(self, transport: RecordTransport, limit: int) -> None:
+        self._pull = transport.pull_records
+        self._limit = limit
+        self._deadline = None
 
 
 async def sleep(seconds: float) -> None:

@@ -173,7 +173,7 @@ class BlockingTransport(SocketStream):
             raise closed_error()
         try:
             if deadline is None and not self._limit:
-                data: bytes = self._recv(limit)  # what _pull_until comes to, without its calls
+                data: bytes = self._socket.recv(limit)  # what _pull_until comes to, without its calls
             else:
                 data = self._pull_until(limit, math.inf if deadline is None else deadline)
         except TimedOut:
@@ -249,7 +249,7 @@ class BlockingTransport(SocketStream):
 
     def _send_part(self, data: bytes | memoryview) -> int:
         try:
-            return self._send(data, DONT_WAIT)
+            return self._socket.send(data, DONT_WAIT)
         except BlockingIOError:
             return 0
 

@@ -9,7 +9,7 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task  # for makers of tasks: see "Extending" in asyncio's manual
 from collections.abc import Coroutine
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hailer.runtime.wake import Wake, nothing, throw
 
@@ -37,11 +37,10 @@ class Driven(Coroutine[Any, Any, Any]):
         "_asyncio_future_blocking",
         "_awaited",
         "_cancelled",
+        "_context",
         "_coroutine",
         "_error",
         "_loop",
-        "_run",
-        "_send",
         "_step",
         "_task",
         "_wake",
@@ -53,11 +52,10 @@ class Driven(Coroutine[Any, Any, Any]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
         self._coroutine = coroutine
-        self._send = coroutine.send
         self._step: Callable[[], bool] = self._step_now
         self._loop = loop
         self._task: asyncio.Task[Any] | None = None
-        self._run: Callable[..., Any] = nothing  # of the context of the task
+        self._context: Context = cast("Context", None)  # of the task, once it waits
         self._wakeup: Callable[[Driven], object] = nothing
         self._wake: Wake | None = None  # what the coroutine waits for, or has waited for last
         self._woken = False  # it waits no more, and will be stepped by the loop
@@ -88,7 +86,7 @@ class Driven(Coroutine[Any, Any, Any]):
             return False
         wake.waiting = False  # type: ignore[union-attr]  # it waits for one
         try:
-            awaited = self._run(self._send, None)
+            awaited = self._context.run(self._coroutine.send, None)
             if awaited is wake and not self._cancelled:
                 wake.waiting = True
                 return True  # for bytes, again
@@ -98,7 +96,7 @@ class Driven(Coroutine[Any, Any, Any]):
         finally:
             _leave_task(loop, task)  # type: ignore[arg-type]
         try:
-            self._run(self._wakeup, self)
+            self._context.run(self._wakeup, self)
         except (KeyboardInterrupt, SystemExit) as error:
             # A task lets these out into the loop. uvloop would take them for a fault of the protocol that
             # it has called, and go on.
@@ -176,7 +174,7 @@ class Driven(Coroutine[Any, Any, Any]):
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
         """Keep what wakes the task."""
         self._wakeup = callback
-        self._run = context.run
+        self._context = context
 
     def cancel(self, msg: object = None) -> bool:
         """Have the coroutine meet a `CancelledError`; False: the task is to see to it at its next step."""
@@ -191,5 +189,5 @@ class Driven(Coroutine[Any, Any, Any]):
             raise asyncio.CancelledError(*(() if msg is None else (msg,)))
 
         self.result = result
-        self._loop.call_soon(self._run, self._wakeup, self)
+        self._loop.call_soon(self._wakeup, self, context=self._context)
         return True

@@ -48,7 +48,7 @@ class Task:
             wait needs it.
     """
 
-    __slots__ = ("_coroutine", "_done", "_ended", "_loop", "_run", "_send", "resume")
+    __slots__ = ("_context", "_coroutine", "_done", "_ended", "_loop", "resume")
 
     def __init__(
         self,
@@ -58,8 +58,7 @@ class Task:
     ) -> None:
         self._loop = loop
         self._coroutine = coroutine
-        self._send = coroutine.send
-        self._run = copy_context().run
+        self._context = copy_context()
         self._done = done
         self._ended = False
         self.resume: Callable[[], None] = self._step
@@ -67,7 +66,7 @@ class Task:
     def _step(self) -> None:
         self._loop.current = self
         try:
-            awaited = self._run(self._send, None)
+            awaited = self._context.run(self._coroutine.send, None)
         except BaseException as error:
             self._end(error)
             return
@@ -91,7 +90,7 @@ class Task:
         if not self._ended:
             self._ended = True
             try:
-                self._run(self._coroutine.close)
+                self._context.run(self._coroutine.close)
             except Exception as error:
                 log.error("a task that was given up failed: %r", error)  # noqa: TRY400 (no words of a peer in it)
 
@@ -100,7 +99,7 @@ class Task:
             return
         self._loop.current = self
         try:
-            awaited = self._run(self._coroutine.throw, error)
+            awaited = self._context.run(self._coroutine.throw, error)
         except BaseException as result:
             self._end(result)
             return
@@ -112,14 +111,14 @@ class Task:
         error = foreign_error(awaited, self._loop.poller)
         for _ in range(_CHANCES):
             try:
-                awaited = self._run(self._coroutine.throw, error)
+                awaited = self._context.run(self._coroutine.throw, error)
             except BaseException as result:
                 self._end(result)
                 return
             if awaited is _PAUSED:
                 return
             error = foreign_error(awaited, self._loop.poller)
-        self._run(self._coroutine.close)
+        self._context.run(self._coroutine.close)
         self._end(error)
 
     def _end(self, error: BaseException) -> None:

@@ -109,7 +109,7 @@ class ReadyTransport(SocketStream):
         if self._turn > 0:
             self._turn -= 1
             try:
-                data: bytes = self._recv(self._limit)
+                data: bytes = self._socket.recv(self._limit)
             except BlockingIOError:
                 if expired:  # not before this: what is there already is taken
                     raise TimedOut(
@@ -136,7 +136,7 @@ class ReadyTransport(SocketStream):
             waiter.watch.reader = None
             return
         try:
-            data: bytes = self._recv(self._limit)
+            data: bytes = self._socket.recv(self._limit)
         except BlockingIOError:
             return
         except OSError as error:
@@ -166,7 +166,7 @@ class ReadyTransport(SocketStream):
         if self._shut or turn < 0:
             return False
         try:
-            sent = self._send(data)
+            sent = self._socket.send(data)
         except OSError:
             return False  # the push that follows meets it, too
         self._turn = turn
@@ -201,7 +201,7 @@ class ReadyTransport(SocketStream):
                 raise self._refusal()
             # Write first, and wait only after a short write.
             try:
-                sent += self._send(memoryview(data)[sent:] if sent else data)
+                sent += self._socket.send(memoryview(data)[sent:] if sent else data)
             except BlockingIOError:
                 pass
             except OSError as error:

@@ -28,14 +28,11 @@ class SocketStream(Names):
         peer: the address of the peer where accept has told it.
     """
 
-    __slots__ = ("_closed", "_cut", "_finished", "_recv", "_send", "_shut", "_socket")
+    __slots__ = ("_closed", "_cut", "_finished", "_shut", "_socket")
 
     def __init__(self, sock: socket.socket, scheme: str, peer: RawAddress | None = None) -> None:
         super().__init__(sock, scheme, peer)
         self._socket = sock
-        # Bound once: each message would look them up again.
-        self._recv = sock.recv
-        self._send = sock.send
         self._closed = False
         self._finished = False
         self._cut = False  # a push has sent only a part: what is pushed next would follow a gap
