@@ -42,9 +42,9 @@ class _DelimitedDecoder:
         self._tail = b""
         self._skipping = False
         self._ended = False
-        # Between two messages, when nothing is kept, skipped or over, the most bytes of a read in which no
-        # message can be over the limit, or large; else 0.
-        self._easy = self._most_easy = min(self._limit, _LARGE - 1)
+        # The limit while nothing is kept, skipped or over: no message in a read of so many bytes can be over
+        # it. Else 0.
+        self._easy = self._limit
 
     def feed(self, data: bytes) -> list[Received]:
         if data and len(data) <= self._easy:
@@ -52,7 +52,9 @@ class _DelimitedDecoder:
             # to be looked at, and all the work is a few calls of C.
             if self._drop_cr and _CR in data:
                 data = data.replace(b"\r\n", b"\n")
-            whole: list[Received] = data.split(self._mark)  # type: ignore[assignment]  # bytes are `Received`
+            whole: list[Received] = (
+                data.split(self._mark) if len(data) < _LARGE else _split(data, self._mark)  # type: ignore[assignment]
+            )  # bytes are `Received`
             rest: bytes = whole.pop()  # type: ignore[assignment]
             if rest:
                 self._easy = 0
@@ -69,7 +71,7 @@ class _DelimitedDecoder:
         rest = pieces.pop()
         received: list[Received] = self._completed(pieces) if pieces else []
         self._keep(rest, received)
-        self._easy = 0 if rest or self._pending or self._skipping else self._most_easy
+        self._easy = 0 if rest or self._pending or self._skipping else self._limit
         return received
 
     def _completed(self, pieces: list[bytes]) -> list[Received]:
@@ -137,7 +139,7 @@ class _ShortReadDecoder(_DelimitedDecoder):
                 received.append(bytes(self._pending))
                 self._pending = b""
             self._skipping = False
-            self._easy = 0 if self._ended else self._most_easy
+            self._easy = 0 if self._ended else self._limit
         return received
 
 
