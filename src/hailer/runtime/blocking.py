@@ -162,13 +162,10 @@ class BlockingTransport(SocketStream):
         self._lock = threading.Lock()  # between abort in one thread and close in another
 
     async def pull(self, limit: int, deadline: float | None = None) -> bytes:
-        return self._pull(min(limit, RECEIVE_SIZE), deadline)
+        return self.pull_now(deadline, min(limit, RECEIVE_SIZE))
 
-    def pull_now(self, deadline: float | None) -> bytes:
+    def pull_now(self, deadline: float | None, limit: int = RECEIVE_SIZE) -> bytes:
         """Do all of a pull; see `hailer.transport.Transport`."""
-        return self._pull(RECEIVE_SIZE, deadline)
-
-    def _pull(self, limit: int, deadline: float | None) -> bytes:
         if self._closed:
             raise closed_error()
         try:
@@ -198,7 +195,10 @@ class BlockingTransport(SocketStream):
             if self._shut:
                 raise self._refusal()
             # Write first, and wait only after a short write.
-            sent = self._send_part(data)
+            try:
+                sent = self._socket.send(data, DONT_WAIT)
+            except BlockingIOError:
+                sent = 0
             if sent < len(data):
                 self._push_rest(memoryview(data)[sent:], deadline, started=sent > 0)
         except TimedOut:
@@ -243,15 +243,9 @@ class BlockingTransport(SocketStream):
             if not self._wait_for_room(deadline):
                 self._cut = self._shut = started
                 raise self._no_room()
-            sent = self._send_part(rest)
-            started = started or sent > 0
-            rest = rest[sent:]
-
-    def _send_part(self, data: bytes | memoryview) -> int:
-        try:
-            return self._socket.send(data, DONT_WAIT)
-        except BlockingIOError:
-            return 0
+            with suppress(BlockingIOError):
+                rest = rest[self._socket.send(rest, DONT_WAIT) :]
+                started = True
 
     def _pull_until(self, limit: int, deadline: float) -> bytes:
         while True:
