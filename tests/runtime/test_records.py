@@ -311,6 +311,30 @@ def test_large_records_within_a_large_limit(peers: Peers, stack: ExitStack) -> N
     assert error.limit == 199_999
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="records of Unix sockets are smaller elsewhere")
+@seqpacket
+def test_a_large_record_that_comes_just_after_it_was_asked_what_is_there(
+    peers: Peers, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = blocking_pair(peers)
+    stack.callback(one.abort)
+    stack.callback(other.abort)
+    data = random.Random(2).randbytes(100_000)
+    ask = SocketRecords._waiting_bytes
+    answers: list[int] = []
+
+    def ask_too_early(transport: SocketRecords) -> int:
+        there = ask(transport)
+        if not answers:
+            push(one, data)
+        answers.append(there)
+        return there
+
+    monkeypatch.setattr(SocketRecords, "_waiting_bytes", ask_too_early)
+    assert pull(other, 100_000) == [data]
+    assert answers[0] == 0
+
+
 @datagram_kinds
 def test_what_the_listener_could_not_take_is_too_long(
     peers: Peers, stack: ExitStack, monkeypatch: pytest.MonkeyPatch

@@ -304,8 +304,16 @@ class SocketRecords(Names):
         if self._socket.family != socket.AF_UNIX:
             return _UDP_MOST
         # To ask what is there takes less than to make room for a mebibyte each time.
+        if not (there := self._waiting_bytes()):
+            # The end, an empty record, nothing (which this raises), or one that has come since it was asked,
+            # of whatever size.
+            self._socket.recv(1, socket.MSG_PEEK)
+            there = self._waiting_bytes()
+        return min(limit, max(_UDP_MOST, there))
+
+    def _waiting_bytes(self) -> int:
         there = fcntl.ioctl(self._socket, termios.FIONREAD, b"\0\0\0\0")
-        return min(limit, max(_UDP_MOST, int.from_bytes(there, sys.byteorder)))
+        return int.from_bytes(there, sys.byteorder)
 
     # Sending.
 
