@@ -81,7 +81,10 @@ def test_input_that_is_not_taken_is_told(hailer: Run, serve: Serve) -> None:
 
     done = hailer("connect", f"localhost:{serve(leaves)}", data=b"x\n" * 5_000_000)
     assert (done.returncode, done.stdout) == (1, b"enough\n")
-    assert (done.stderr.count(b"\n"), b"took only a part of the input" in done.stderr) == (1, True)
+    assert done.stderr.count(b"\n") == 1
+    # The reset that what it did not read makes may come before its end has been seen.
+    told = (b"took only a part of the input", b"broke the connection (connection reset)")
+    assert any(text in done.stderr for text in told), done.stderr
 
 
 def test_ends_when_the_server_ends_though_input_stays_open(
