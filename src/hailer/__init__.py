@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hailer.errors import RelayClosed as RelayClosed
     from hailer.errors import RelayError as RelayError
     from hailer.errors import ResolveError as ResolveError
+    from hailer.errors import StoreError as StoreError
     from hailer.errors import TimedOut as TimedOut
     from hailer.errors import TlsError as TlsError
     from hailer.errors import TruncatedMessage as TruncatedMessage
@@ -79,6 +80,7 @@ _HOME = {
     "RelayError": "hailer.errors",
     "ResolveError": "hailer.errors",
     "TimedOut": "hailer.errors",
+    "StoreError": "hailer.errors",
     "TlsError": "hailer.errors",
     "TruncatedMessage": "hailer.errors",
     "UsageError": "hailer.errors",

@@ -19,6 +19,7 @@
     │   ├── MessageTooLong        a message over the limit
     │   ├── TruncatedMessage      the stream ended in the middle of a message
     │   └── BadFrame              bytes that are no frame at all
+    ├── StoreError                what should be kept cannot be written or read
     └── RelayError                what a relay says no to
         ├── Refused               FAIL: one command was refused
         └── RelayClosed           BYE: the relay ended the session
@@ -48,6 +49,7 @@ __all__ = [
     "RelayClosed",
     "RelayError",
     "ResolveError",
+    "StoreError",
     "TimedOut",
     "TlsError",
     "TruncatedMessage",
@@ -162,6 +164,10 @@ class TruncatedMessage(FramingError):
 
 class BadFrame(FramingError):
     """Bytes that are no frame of this framing."""
+
+
+class StoreError(HailerError):
+    """What should be kept cannot be written or read: the disk is full or fails, or the file is not ours."""
 
 
 class RelayError(HailerError):

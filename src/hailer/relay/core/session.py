@@ -52,6 +52,7 @@ class Session:
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
         ended: the peer has half-closed: no more input will come.
+        certified: the name, in lower case, that the peer's certificate proves; empty for none.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Session:
         "backlog",
         "blocked",
         "careful",
+        "certified",
         "chunks",
         "closing",
         "closing_since",
@@ -102,6 +104,7 @@ class Session:
         self.name = b""
         self.key = b""
         self.id = b""
+        self.certified = b""
         self.online = False
         self.crlf = False
         # input

@@ -1,0 +1,1 @@
+"""Where mail is kept: a small interface, in memory and in SQLite."""
