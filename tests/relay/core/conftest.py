@@ -310,7 +310,7 @@ class Driver:
                 assert relay.directory.rooms[key] is room
                 assert peer in room.members
         for peer in self.peers:
-            assert peer.holders == waits_for.get(peer, 0)
+            assert peer.holders == waits_for.get(peer, 0) + (peer in relay.denials)
         for room in relay.directory.rooms.values():
             assert room.members
             assert all(member.rooms.get(room.key) is room for member in room.members)
@@ -328,6 +328,7 @@ class Driver:
             outboxes._blocked,
             outboxes._full,
             outboxes.condemned,
+            relay.denials._waiting,
         ):
             assert not left
 

@@ -95,13 +95,19 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
         relay.fail(session, b"bad-version", b"HELLO", b"this relay speaks version 1")
         return
     key = name.lower()
+    verdict = relay.accounts.admit(key, options.get(b"token"), session.certified)
+    if not verdict.allowed:
+        relay.deny(session, verdict.why)
+        return
+    name = verdict.account or name
     old = relay.directory.sessions.get(key)
     if old is not None:
-        # On an open relay the session id, which only its owner was told, is the proof of who it is.
-        if not compare_digest(options.get(b"session", b""), old.id):
+        same_session = compare_digest(options.get(b"session", b""), old.id)
+        # A name without an account: the session id, which only its owner was told, is the proof of who it is.
+        if not (verdict.account or same_session):
             relay.fail(session, b"taken", b"HELLO", b"%s is here already; take another name" % old.name)
             return
-        session.id = old.id
+        session.id = old.id if same_session else relay.new_id()
         relay.directory.replace(old, session)
         old.online = False
         relay.directory.unwatch(old)

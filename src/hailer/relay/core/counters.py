@@ -12,6 +12,7 @@ class Counters:
     Attributes:
         sessions: connections taken.
         logins: successful HELLOs.
+        denied: HELLOs with a wrong token, or for a name that has no account.
         received: messages that clients sent (SEND, ASK, ANSWER).
         delivered: messages queued for their receivers.
         dropped: messages dropped since their receiver lagged (told by GAP).
@@ -24,6 +25,7 @@ class Counters:
 
     sessions: int = 0
     logins: int = 0
+    denied: int = 0
     received: int = 0
     delivered: int = 0
     dropped: int = 0

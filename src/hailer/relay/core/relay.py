@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
 from hailer.relay.core import commands
+from hailer.relay.core.accounts import Accounts
 from hailer.relay.core.counters import Counters
+from hailer.relay.core.denials import MOST_FAILURES, Denials
 from hailer.relay.core.limits import Limits
 from hailer.relay.core.outboxes import Outboxes
 from hailer.relay.core.rooms import Directory
@@ -45,6 +47,7 @@ class Relay:
         limits: what a peer can make grow.
         new_id: gives a fresh session id that nobody can guess.
         version: of the software, for the banner and WELCOME.
+        accounts: who may have which name; without them every name is for anybody.
         wall: the wall clock less the clock of all `now` arguments, in seconds.
 
     Attributes:
@@ -64,10 +67,13 @@ class Relay:
         new_id: Callable[[], bytes],
         version: str = "0",
         wall: float = 0.0,
+        accounts: Accounts | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.counters = Counters()
         self.directory = Directory()
+        self.accounts = accounts or Accounts()
+        self.denials = Denials()
         self.sessions: dict[Session, None] = {}
         self.new_id = new_id
         self.version = version.encode()
@@ -84,7 +90,7 @@ class Relay:
     @property
     def deadline(self) -> float:
         """The instant at which `tick` has something to do."""
-        return min(self._next_scan, self.outboxes.deadline)
+        return min(self._next_scan, self.outboxes.deadline, self.denials.deadline)
 
     # what an edge calls
 
@@ -172,6 +178,7 @@ class Relay:
         self.outboxes.now = now
         session.closing = True
         self._leave(session)
+        self._forget_denial(session)
         self._read_no_more(session)
         session.chunks.clear()
         session.waiting = 0
@@ -184,10 +191,30 @@ class Relay:
         self.outboxes.now = now
         if now >= self.outboxes.deadline:
             self.outboxes.expire()
+        for session, why in self.denials.due(now):
+            self._denied(session, why)
         if now >= self._next_scan:
             self._next_scan = now + _SCAN
             for session in list(self.sessions):
                 self._look_at_clocks(session)
+        self._settle()
+
+    def set_accounts(self, accounts: Accounts, now: float) -> None:
+        """Put another table of accounts in the place of the one that was.
+
+        Whoever is connected under a name whose account is gone, or that has become somebody's account, gets
+        BYE. A new token alone ends no connection: it was made with what was right then.
+        """
+        self.outboxes.now = now
+        before, self.accounts = self.accounts, accounts
+        for key, session in list(self.directory.sessions.items()):
+            was, account = before.get(key), accounts.get(key)
+            if was is not None and (account is None or account.made != was.made):
+                self.close(session, b"your account was removed")
+            elif was is None and account is not None:
+                self.close(session, b"this name has an account now: log in with its token")
+            elif account is None and not accounts.guests:
+                self.close(session, b"this relay lets in accounts only now")
         self._settle()
 
     def shut_down(self, now: float, reason: bytes = b"the relay is shutting down") -> None:
@@ -212,6 +239,14 @@ class Relay:
         self.counters.refused += 1
         self.say(session, grammar.fail(code, command, explanation))
 
+    def deny(self, session: Session, why: bytes) -> None:
+        """Refuse a log-in; the answer comes late, and until then the session is not read."""
+        self.counters.denied += 1
+        session.failures += 1
+        self.denials.add(session, why, self.outboxes.now)
+        session.holders += 1
+        self.held.append(session)
+
     def close(self, session: Session, reason: bytes) -> None:
         """Say BYE, free the name at once, and have the connection closed once the words are out."""
         if session.closing:
@@ -228,6 +263,7 @@ class Relay:
         session.waiting += len(session.chunks[-1])
         session.reason = reason
         session.closing_since = self.outboxes.now
+        self._forget_denial(session)
         self._read_no_more(session)
         self.outboxes.let_go(session)
         self.closing.append(session)
@@ -328,7 +364,7 @@ class Relay:
 
     def _finish(self, session: Session) -> None:
         """Close a half-closed session when nothing is left to be answered."""
-        if session.backlog:
+        if session.backlog or session in self.denials:
             return
         if session.input or session.payload is not None:
             why = b"the input ended in the middle of a command, which was not carried out"
@@ -336,6 +372,23 @@ class Relay:
             self._read_no_more(session)
         if not session.asks:
             self.close(session, b"end of input")
+
+    def _denied(self, session: Session, why: bytes) -> None:
+        """Say the no whose time has come, and read on; or close, after too many."""
+        self.fail(session, b"denied", b"HELLO", why)
+        session.holders -= 1
+        if session.failures >= MOST_FAILURES:
+            self.counters.cut_other += 1
+            self.close(session, b"too many failed log-ins")
+            return
+        if not session.holders:
+            self.released.append(session)
+        if session.ended:
+            self.answered.append(session)
+
+    def _forget_denial(self, session: Session) -> None:
+        if self.denials.drop(session):
+            session.holders -= 1
 
     @staticmethod
     def _read_no_more(session: Session) -> None:

@@ -52,6 +52,8 @@ class Session:
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
         ended: the peer has half-closed: no more input will come.
+        host: the peer's address without a port; empty on a Unix socket.
+        failures: how often it failed to log in.
         certified: the name, in lower case, that the peer's certificate proves; empty for none.
     """
 
@@ -67,11 +69,13 @@ class Session:
         "closing_since",
         "crlf",
         "ended",
+        "failures",
         "full",
         "full_since",
         "gaps",
         "heard",
         "holders",
+        "host",
         "id",
         "input",
         "input_since",
@@ -97,6 +101,7 @@ class Session:
 
     def __init__(self, peer: str, now: float) -> None:
         self.peer = peer
+        self.host = ""
         self.since = now
         self.heard = now
         self.pinged = False
@@ -105,6 +110,7 @@ class Session:
         self.key = b""
         self.id = b""
         self.certified = b""
+        self.failures = 0
         self.online = False
         self.crlf = False
         # input

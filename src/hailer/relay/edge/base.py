@@ -138,6 +138,7 @@ class Edge(ABC):
         source = "" if peer.is_loopback else peer.host
         now = time.monotonic()
         link = Link(sock, str(peer), source, now)
+        link.host = peer.host
         self.links[link.fd] = link
         self.counters.accepted += 1
         self.counters.active += 1
