@@ -295,6 +295,7 @@ class Driver:
             else:
                 assert (peer in outboxes._blocked) == peer.blocked
             if peer.closing:
+                assert peer not in relay.denials
                 assert not any((peer.online, peer.waiters, peer.full, peer.gaps))
                 assert not any((peer.asks, peer.asked, peer.rooms, peer.watched))
             elif peer.gaps:
