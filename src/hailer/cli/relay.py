@@ -13,7 +13,7 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, ignore_late_signals, log_to_standard_error
+from hailer.cli.serving import announce, as_typed, ignore_late_signals, log_option, log_to_standard_error
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from hailer.cli.notes import Notes
     from hailer.endpoint import Endpoint
+    from hailer.logs import LogFormat
 
 __all__ = ["LIMITS", "command"]
 
@@ -34,6 +35,8 @@ LIMITS: Final = {
     "ended_seconds": ("SECONDS", "How long a peer that has ended its input waits for answers."),
     "payload": ("BYTES", "The longest counted payload."),
     "rooms": ("N", "Rooms that one client is in at once."),
+    "members": ("N", "Members that one room has at once."),
+    "rate": ("N", "Commands a second of one client; more wait. 0 is no limit."),
     "watches": ("N", "Names that one client watches."),
     "asks": ("N", "Questions of one client that wait for an answer."),
     "waiting": ("BYTES", "Output that waits for one receiver before its senders wait."),
@@ -52,7 +55,7 @@ def limit_options(function: Callable[..., None]) -> Callable[..., None]:
             "--" + field.name.replace("_", "-"),
             cls=GroupedOption,
             group="Limits",
-            type=SECONDS if unit == "SECONDS" else click.IntRange(min=1),
+            type=SECONDS if unit == "SECONDS" else click.IntRange(min=1 if field.default else 0),
             default=field.default,
             show_default=True,
             metavar=unit,
@@ -108,6 +111,7 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     help="Where the page is; only none yet.",
 )
 @limit_options
+@log_option
 @verbosity_options
 def command(
     listen: Sequence[Endpoint],
@@ -116,6 +120,7 @@ def command(
     insecure: bool,
     store: str,
     web: str,
+    log_format: LogFormat,
     notes: Notes,
     **limits: Any,
 ) -> None:
@@ -130,7 +135,7 @@ def command(
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415 (not for --help)
 
-    log_to_standard_error(notes)
+    log_to_standard_error(notes, log_format)
     settings = Settings(
         listen=tuple(listen), model=model, limits=Limits(**limits), drain=drain, insecure=insecure
     )

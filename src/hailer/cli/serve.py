@@ -12,7 +12,7 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import output_error, warn
 from hailer.cli.options import FRAMING, SECONDS, json_option, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, drain_at_signals, log_to_standard_error
+from hailer.cli.serving import announce, as_typed, drain_at_signals, log_option, log_to_standard_error
 from hailer.errors import UsageError
 from hailer.matrix import MODELS, kind_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hailer.endpoint import Endpoint
     from hailer.framing import Framing
     from hailer.handlers import AnyHandler
+    from hailer.logs import LogFormat
 
 __all__ = ["command"]
 
@@ -187,6 +188,7 @@ hailer serve echo tls://localhost:7443 --cert localhost.pem --key localhost.key
     help="Show the services, models, transports and what goes with what.",
 )
 @json_option
+@log_option
 @verbosity_options
 def command(
     service: str,
@@ -209,6 +211,7 @@ def command(
     amplification: float,
     unix_mode: str,
     as_json: bool,  # noqa: ARG001 (for --list, which has ended before)
+    log_format: LogFormat,
     notes: Notes,
 ) -> None:
     """Serve echo or another of the small services, or a handler of your own.
@@ -222,7 +225,7 @@ def command(
     """
     from hailer.server import Server  # noqa: PLC0415 (not for --help)
 
-    log_to_standard_error(notes)
+    log_to_standard_error(notes, log_format)
     wanted = _endpoints(endpoints)
     if workers is not None and model != "prefork" and _was_typed("workers"):
         raise UsageError(f"the model {model} has no workers: leave --workers out, or take --model prefork")

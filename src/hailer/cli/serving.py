@@ -11,24 +11,50 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from hailer.cli.notes import output_error
+from hailer.cli.options import option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hailer.cli.notes import Notes
     from hailer.endpoint import Endpoint
+    from hailer.logs import LogFormat
     from hailer.server import Server
 
-__all__ = ["announce", "as_typed", "drain_at_signals", "ignore_late_signals", "log_to_standard_error"]
+__all__ = [
+    "announce",
+    "as_typed",
+    "drain_at_signals",
+    "ignore_late_signals",
+    "log_option",
+    "log_to_standard_error",
+]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
-def log_to_standard_error(notes: Notes) -> None:
+def log_option(function: Callable[..., None]) -> Callable[..., None]:
+    """--log-format; the function gets it as ``log_format``."""
+    return option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How the log on standard error is written: one event a line.",
+    )(function)
+
+
+def log_to_standard_error(notes: Notes, form: LogFormat = "text") -> None:
     """Have the log written to standard error, as much of it as -v and -q ask for."""
-    logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], format="hailer: %(message)s")
+    from hailer.logs import make_formatter  # noqa: PLC0415 (not for --help)
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(make_formatter(form, sys.stderr))
+    logging.basicConfig(level=_LEVELS[max(-1, min(notes.level, 2))], handlers=[handler])
 
 
 def drain_at_signals(server: Server) -> None:

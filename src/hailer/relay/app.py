@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self, get_args
@@ -9,16 +10,20 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 from hailer._version import __version__
 from hailer.endpoint import Endpoint
 from hailer.errors import EndpointError, UsageError
+from hailer.logs import log_event
 from hailer.net.listen import listen
 from hailer.relay.core.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from hailer.net.listener import Listener
     from hailer.relay.core.counters import Counters
     from hailer.relay.edge.base import Edge
     from hailer.runtime.aio import Loop
+
+log = logging.getLogger("hailer.relay")
 
 __all__ = ["DEFAULT_ENDPOINT", "MODELS", "ModelName", "RelayServer", "Settings"]
 
@@ -103,7 +108,20 @@ class RelayServer:
         """Bind if need be, and serve until `stop`; a relay serves once."""
         if not self._listeners:
             self.bind()
-        self._edge.serve(list(self._listeners), _nothing, self.settings.drain)
+        self._serve(_nothing)
+
+    def _serve(self, ready: Callable[[], None]) -> None:
+        def listening() -> None:
+            for endpoint in self.endpoints:
+                log_event(log, logging.INFO, "listening", endpoint=str(endpoint))
+            ready()
+
+        self._edge.serve(list(self._listeners), listening, self.settings.drain)
+        self._edge.tell_counters("stopped")
+
+    def tell_counters(self) -> None:
+        """Log all counters in one line, the event ``counters``."""
+        self._edge.tell_counters("counters")
 
     def stop(self) -> None:
         """Say BYE to all and end within the drain time; the second call ends at once.
@@ -123,7 +141,7 @@ class RelayServer:
 
         def serve() -> None:
             try:
-                self._edge.serve(list(self._listeners), ready.set, self.settings.drain)
+                self._serve(ready.set)
             except BaseException as error:
                 self._failure = error
             finally:

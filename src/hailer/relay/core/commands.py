@@ -48,6 +48,7 @@ def run(relay: Relay, session: Session, words: list[bytes], text: bytes | None) 
         words: the verb and the words after it, at least one.
         text: the last argument, None if there was none.
     """
+    relay.counters.commands += 1
     verb = words[0].upper()
     command = COMMANDS.get(verb)
     if command is None:
@@ -97,6 +98,7 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     key = name.lower()
     verdict = relay.accounts.admit(key, options.get(b"token"), session.certified)
     if not verdict.allowed:
+        relay.notice("denied", session, name)
         relay.deny(session, verdict.why)
         return
     name = verdict.account or name
@@ -105,9 +107,11 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
         same_session = compare_digest(options.get(b"session", b""), old.id)
         # A name without an account: the session id, which only its owner was told, is the proof of who it is.
         if not (verdict.account or same_session):
+            relay.notice("denied", session, name)
             relay.fail(session, b"taken", b"HELLO", b"%s is here already; take another name" % old.name)
             return
         session.id = old.id if same_session else relay.new_id()
+        relay.notice("replaced", old, name)
         relay.directory.replace(old, session)
         old.online = False
         relay.directory.unwatch(old)
@@ -118,6 +122,7 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
         relay.directory.sessions[key] = session
     session.name, session.key, session.online = name, key, True
     relay.counters.logins += 1
+    relay.notice("login", session, name)
     welcome = b"WELCOME %s session=%s stored=0 relay=hailer/%s\n" % (name, session.id, relay.version)
     relay.say(session, welcome)
     if old is None:
@@ -166,7 +171,13 @@ def _join(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> N
         relay.say(session, b"JOINED %s %s\n" % (room.name, session.name))
         return
     if len(session.rooms) >= relay.limits.rooms:
+        relay.counters.meet("rooms", session)
         why = b"you are in %d rooms, which is the most; LEAVE one" % len(session.rooms)
+        relay.fail(session, b"too-many", b"JOIN", why)
+        return
+    if (full := relay.directory.rooms.get(name.lower())) and len(full.members) >= relay.limits.members:
+        relay.counters.meet("members", session)
+        why = b"%s has %d members, which is the most; JOIN another" % (full.name, len(full.members))
         relay.fail(session, b"too-many", b"JOIN", why)
         return
     room = relay.directory.enter(session, name)
@@ -198,6 +209,7 @@ def _who(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> No
 
 def _watch(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:
     if len(words) > relay.limits.watches:
+        relay.counters.meet("watches", session)
         why = b"at most %d names can be watched; WATCH alone watches all" % relay.limits.watches
         relay.fail(session, b"too-many", b"WATCH", why)
     elif not all(map(grammar.is_name, words)):
@@ -226,6 +238,7 @@ def _ask(relay: Relay, session: Session, words: list[bytes], text: bytes) -> Non
     elif number in session.asks:
         relay.fail(session, b"taken", b"ASK", prefix + b"a question with this id waits for its answer")
     elif len(session.asks) >= relay.limits.asks:
+        relay.counters.meet("asks", session)
         relay.fail(session, b"too-many", b"ASK", prefix + b"too many questions wait for their answers")
     elif not relay.outboxes.takes(target, len(text)):
         relay.fail(session, b"slow", b"ASK", prefix + b"%s is not keeping up" % target.name)

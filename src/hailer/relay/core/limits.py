@@ -18,6 +18,9 @@ class Limits:
         ended_seconds: how long a peer that has half-closed waits for the answers to its open questions.
         payload: bytes of one counted payload.
         rooms: rooms that one session is in at once.
+        members: members that one room has at once.
+        rate: commands a second of one connection, over time; above it the connection is not read for a
+            while. 0 is no limit.
         watches: names that one session watches.
         asks: questions of one session that wait for their answer.
         waiting: bytes of output that wait for one receiver before its senders wait for it; the hard
@@ -35,6 +38,8 @@ class Limits:
     ended_seconds: float = 60.0
     payload: int = 1 << 20
     rooms: int = 100
+    members: int = 10_000
+    rate: int = 0
     watches: int = 1000
     asks: int = 1000
     waiting: int = 1 << 20

@@ -123,6 +123,7 @@ class Outboxes:
         if target not in self.condemned:
             self.condemned[target] = reason
             self._counters.cut_slow += 1
+            self._counters.meet("slow_seconds", target)
 
     def _append(self, target: Session, data: bytes) -> None:
         if not target.chunks:
@@ -194,6 +195,7 @@ class Outboxes:
             by.holders += 1
             if by.holders == 1:
                 self._counters.held += 1
+                self._counters.meet("waiting", target)
                 self.held.append(by)
 
     def _release(self, target: Session, *, but: Session | None = None) -> None:
@@ -225,6 +227,7 @@ class Outboxes:
         target.lagging = True
         target.lagged_at = self.now
         self._counters.lagged += 1
+        self._counters.meet("patience", target)
         # its own commands wait on, for their answers are not dropped
         self._release(target, but=target)
 

@@ -58,6 +58,8 @@ class Relay:
         aborted: sessions to be closed now.
         deadline: the instant at which `tick` wants to be called.
         answered: half-closed sessions that wait for one answer less; perhaps it was the last.
+        notices: what is worth a line in the log: what happened (``login``, ``replaced``, ``denied``), to
+            which peer, and the name that it is about.
     """
 
     def __init__(
@@ -85,12 +87,16 @@ class Relay:
         self.closing: list[Session] = []
         self.aborted: list[Session] = []
         self.answered: list[Session] = []
+        self.notices: list[tuple[str, str, bytes]] = []
+        self._rate = self.limits.rate
+        self._resting: dict[Session, float] = {}
+        self._rest_ends = float("inf")
         self._next_scan = float("-inf")
 
     @property
     def deadline(self) -> float:
         """The instant at which `tick` has something to do."""
-        return min(self._next_scan, self.outboxes.deadline, self.denials.deadline)
+        return min(self._next_scan, self.outboxes.deadline, self.denials.deadline, self._rest_ends)
 
     # what an edge calls
 
@@ -110,6 +116,14 @@ class Relay:
 
     def receive(self, session: Session, data: bytes, now: float) -> None:
         """Handle what one read brought; with ``b""``, go on with what a released session still has."""
+        if self._rate:
+            before = self.counters.commands
+            self._receive(session, data, now)
+            self._spend(session, self.counters.commands - before)
+        else:
+            self._receive(session, data, now)
+
+    def _receive(self, session: Session, data: bytes, now: float) -> None:
         self.outboxes.now = session.heard = now
         # The usual read, some whole SENDs and nothing before them, is through with the fewest questions.
         if (
@@ -182,6 +196,7 @@ class Relay:
         self._read_no_more(session)
         session.chunks.clear()
         session.waiting = 0
+        self._resting.pop(session, None)
         self.sessions.pop(session, None)
         self.outboxes.forget(session)
         self._settle()
@@ -193,6 +208,8 @@ class Relay:
             self.outboxes.expire()
         for session, why in self.denials.due(now):
             self._denied(session, why)
+        if now >= self._rest_ends:
+            self._end_rests()
         if now >= self._next_scan:
             self._next_scan = now + _SCAN
             for session in list(self.sessions):
@@ -268,7 +285,38 @@ class Relay:
         self.outboxes.let_go(session)
         self.closing.append(session)
 
+    def notice(self, event: str, session: Session, name: bytes) -> None:
+        """Leave word for the log."""
+        self.notices.append((event, session.peer, name))
+
     # inside
+
+    def _spend(self, session: Session, commands: int) -> None:
+        """Take commands from a session's bucket, which holds those of one second; none is left: it rests.
+
+        Counted after a batch, for a look before each command would cost more than many commands do: a
+        burst may be as long as one read, and is paid for by a longer rest.
+        """
+        now, rate = self.outboxes.now, self._rate
+        session.tokens = min(session.tokens + (now - session.tokens_at) * rate, max(rate, 1.0)) - commands
+        session.tokens_at = now
+        if session.tokens < 0 and not session.closing and session not in self._resting:
+            self.counters.meet("rate", session)
+            until = self._resting[session] = now - session.tokens / rate
+            self._rest_ends = min(self._rest_ends, until)
+            session.holders += 1
+            if session.holders == 1:
+                self.held.append(session)
+
+    def _end_rests(self) -> None:
+        now = self.outboxes.now
+        for session in [session for session, until in self._resting.items() if now >= until]:
+            del self._resting[session]
+            session.heard = session.input_since = now  # till now it was we who did not read it
+            session.holders -= 1
+            if not session.holders:
+                self.released.append(session)
+        self._rest_ends = min(self._resting.values(), default=float("inf"))
 
     def _settle(self) -> None:
         """Close whoever was found to be too slow or has its last answer, and whoever is so by that.
@@ -278,7 +326,9 @@ class Relay:
         condemned, answered = self.outboxes.condemned, self.answered
         while condemned or answered:
             if condemned:
-                self.close(*condemned.popitem())
+                session, reason = condemned.popitem()
+                session.cut = True
+                self.close(session, reason)
             else:
                 self._finish(answered.pop())
 
@@ -340,6 +390,7 @@ class Relay:
             elif (count := commands.counted(words)) is None:
                 commands.run(self, session, words, None)
             elif count > (self.limits.payload if session.online else MAX_LINE):
+                self.counters.meet("payload", session)
                 self._too_long(session, b"PAYLOAD", b"a payload may have %d bytes" % self.limits.payload)
             elif not count:
                 commands.run(self, session, words[:-1], b"")
@@ -360,6 +411,7 @@ class Relay:
     def _too_long(self, session: Session, what: bytes, why: bytes) -> None:
         self.counters.cut_other += 1
         self.fail(session, b"too-long", what, why)
+        session.cut = True
         self.close(session, b"too long")
 
     def _finish(self, session: Session) -> None:
@@ -379,6 +431,7 @@ class Relay:
         session.holders -= 1
         if session.failures >= MOST_FAILURES:
             self.counters.cut_other += 1
+            session.cut = True
             self.close(session, b"too many failed log-ins")
             return
         if not session.holders:
@@ -421,17 +474,20 @@ class Relay:
         limits, now = self.limits, self.outboxes.now
         if session.closing:
             if now - session.closing_since >= limits.parting_seconds:
+                self.counters.meet("parting_seconds", session)
                 self.aborted.append(session)
             return
         if not session.online and now - session.since >= limits.login_seconds:
-            why = b"no HELLO came within %g seconds" % limits.login_seconds
+            limit, why = "login_seconds", b"no HELLO came within %g seconds" % limits.login_seconds
         elif session.holders:
             return  # it is we who do not read it
         elif (session.input or session.payload) and now - session.input_since >= limits.line_seconds:
+            limit = "line_seconds"
             why = b"a line or payload took longer than %g seconds" % limits.line_seconds
         elif session.ended and now - session.heard >= limits.ended_seconds:
-            why = b"no answer came within %g seconds" % limits.ended_seconds
+            limit, why = "ended_seconds", b"no answer came within %g seconds" % limits.ended_seconds
         elif now - session.heard >= limits.idle_seconds * 2:
+            limit = "idle_seconds"
             why = b"nothing was heard of you for %g seconds" % (limits.idle_seconds * 2)
         else:
             if now - session.heard < limits.idle_seconds:
@@ -441,6 +497,8 @@ class Relay:
                 self.say(session, b"PING relay\n")
             return
         self.counters.cut_other += 1
+        self.counters.meet(limit, session)
+        session.cut = True
         self.close(session, why)
 
 

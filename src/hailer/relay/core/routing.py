@@ -68,7 +68,9 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
         session.scatters = False
     else:
         return _scatter(relay, session, block)
-    relay.counters.received += count
+    counters = relay.counters
+    counters.received += count
+    counters.commands += count
     if room is not None:
         broadcast(relay, session, room, chunk, b"", count)
     else:
@@ -98,6 +100,7 @@ def _scatter(relay: Relay, session: Session, block: bytes) -> bool:
         found[route.target] = (route, texts)
     session.scatters = len(found) > _MANY
     relay.counters.received += len(lines)
+    relay.counters.commands += len(lines)
     for target, (route, texts) in found.items():
         chunk = b"%s%s\n" % (route.prefix, route.lf_prefix.join(texts))
         _deliver(relay, session, target, chunk, len(texts))

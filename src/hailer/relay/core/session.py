@@ -49,6 +49,7 @@ class Session:
             wants CRLF.
         holders: how many receivers this session's reading waits for; it is read only at 0.
         scatters: its last lines went to many names.
+        cut: the relay ended it, for a fault of its peer or a limit.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
         ended: the peer has half-closed: no more input will come.
@@ -68,6 +69,7 @@ class Session:
         "closing",
         "closing_since",
         "crlf",
+        "cut",
         "ended",
         "failures",
         "full",
@@ -94,6 +96,8 @@ class Session:
         "scatters",
         "since",
         "stalled_since",
+        "tokens",
+        "tokens_at",
         "waiters",
         "waiting",
         "watched",
@@ -120,6 +124,8 @@ class Session:
         self.payload: tuple[list[bytes], int] | None = None
         self.routes: dict[bytes, Route] = {}
         self.scatters = False
+        self.tokens = 0.0
+        self.tokens_at = now
         # output
         self.chunks: list[Chunk] = []
         self.waiting = 0
@@ -137,6 +143,7 @@ class Session:
         # the end
         self.closing = False
         self.reason = b""
+        self.cut = False
         self.closing_since = 0.0
         self.ended = False
         # what it takes part in

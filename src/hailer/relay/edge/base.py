@@ -7,16 +7,18 @@ import resource
 import secrets
 import socket
 import time
+import traceback
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from hailer.endpoint import from_sockaddr
 from hailer.errors import UsageError
+from hailer.logs import Seldom, log_event
 from hailer.relay.core.relay import Relay
 from hailer.relay.core.session import Session
 from hailer.runtime.model import AcceptTrouble, Counters
 from hailer.runtime.sockets import prepare
-from hailer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,9 @@ _GATHER = 65536
 _MOST_PARTS = 64
 """Up to so many bytes chunks are joined, which is cheaper than a list for the kernel; beyond, the kernel
 gathers so many chunks, for a large join would be copied in vain when the socket takes little of it."""
+
+_ORDINARY = frozenset({"waiting", "idle_seconds", "ended_seconds", "rate"})
+"""Limits that are met in the best of relays: no reason for a warning."""
 
 _SPARE_DESCRIPTORS = 32
 """Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
@@ -80,6 +85,9 @@ class Edge(ABC):
         )
         relay = self.relay
         self._orders = (relay.dirty, relay.held, relay.released, relay.closing, relay.aborted)
+        self._notices = relay.notices
+        self._seldom = Seldom()
+        self._told_limits = dict(relay.counters.met)
         self.links: dict[int, Link] = {}
         self.counters = Counters()
         self.trouble = AcceptTrouble(self.counters)
@@ -90,13 +98,18 @@ class Edge(ABC):
                 f" ulimit -n to {_SPARE_DESCRIPTORS * 2} or more"
             )
         if self.most < limits.connections:
-            log.warning(
-                "at most %d connections, for this process may open no more files: raise it with ulimit -n",
-                self.most,
+            log_event(
+                log,
+                logging.WARNING,
+                "few-descriptors",
+                connections=self.most,
+                wanted=limits.connections,
+                advice="this process may open no more files: raise it with ulimit -n",
             )
         self._per_source: dict[str, int] = {}
 
     def _note_full(self) -> None:
+        self.relay.counters.meet("connections")
         self.trouble.note(f"{self.most} connections is the limit")
 
     @abstractmethod
@@ -146,6 +159,7 @@ class Edge(ABC):
         if source:
             count = self._per_source[source] = self._per_source.get(source, 0) + 1
         if count > self.relay.limits.per_source:
+            self.relay.counters.meet("per_source", link)
             self.relay.refuse(link, b"too many connections from your address", now)
         else:
             self.relay.connect(link, now)
@@ -155,8 +169,7 @@ class Edge(ABC):
         """Forget a connection that is over, and close its socket."""
         if self.links.get(link.fd) is not link:
             return
-        name = link.name.decode() or "not logged in"
-        log.debug("%s (%s) is gone: %s", printable(link.peer), name, printable(why))
+        log_event(log, logging.INFO if link.online else logging.DEBUG, "gone", **_who(link), why=why)
         self.relay.lost(link, time.monotonic())
         del self.links[link.fd]
         self.counters.active -= 1
@@ -170,12 +183,10 @@ class Edge(ABC):
 
     def _fault(self, link: Link, error: Exception) -> None:
         """A fault of our own: it costs the client that met it its connection, and nobody else anything."""
-        log.error(
-            "a fault in hailer closes %s: %r",
-            printable(link.peer),
-            error,
-            exc_info=log.isEnabledFor(logging.DEBUG),
+        trace = (
+            "".join(traceback.format_exception(error)) if log.isEnabledFor(logging.DEBUG) else "see with -vv"
         )
+        log_event(log, logging.ERROR, "fault", **_who(link), error=repr(error), trace=trace)
         self._drop(link, "a fault in hailer")
         self._settle()
 
@@ -253,7 +264,7 @@ class Edge(ABC):
                 if link.chunks:
                     self._write(link)  # type: ignore[arg-type]  # the core's sessions are our links
             dirty.clear()
-            if not (held or released or closing or aborted):
+            if not (held or released or closing or aborted or self._notices):
                 return
             self._carry_out()
 
@@ -266,16 +277,66 @@ class Edge(ABC):
             if self.links.get(session.fd) is session and not session.holders:
                 self._release(session)
         for session in _take(relay.closing):
-            log.info(
-                "%s (%s): BYE, %s",
-                printable(session.peer),
-                session.name.decode() or "not logged in",
-                printable(session.reason.decode("utf-8", "replace")),
-            )
+            why = session.reason.decode("utf-8", "replace")
+            log_event(log, logging.INFO, "cut" if session.cut else "bye", **_who(session), why=why)
             if self.links.get(session.fd) is session:
                 self._update(session)
         for session in _take(relay.aborted):
             self._drop(session, "it did not close in time")
+        if self._notices:
+            self._tell_notices()
+
+    def _tell_notices(self) -> None:
+        """Log what the core found worth it."""
+        notices, self._notices[:] = self._notices[:], []
+        for event, peer, name in notices:
+            level, more = logging.INFO, {}
+            if event == "denied":
+                level, count = logging.WARNING, self._seldom.passes(event)
+                if not count:
+                    continue
+                more = {"count": count}
+            log_event(log, level, event, peer=peer, name=name.decode("utf-8", "replace"), **more)
+
+    def _tell_limits(self) -> None:
+        """Log which limits were met, one line a second at most for each."""
+        counters = self.relay.counters
+        for limit, (peer, name) in list(counters.met_by.items()):
+            if self._seldom.passes(limit):
+                del counters.met_by[limit]
+                count = counters.met[limit] - self._told_limits[limit]
+                self._told_limits[limit] = counters.met[limit]
+                level = logging.INFO if limit in _ORDINARY else logging.WARNING
+                who = {"peer": peer, "name": name.decode() or "-"} if peer else {}
+                log_event(log, level, "limit", limit=limit, count=count, **who)
+
+    def _begin_end(self) -> None:
+        """Say BYE to everybody."""
+        log_event(log, logging.INFO, "stopping", peers=len(self.links))
+        self.relay.shut_down(time.monotonic())
+        self._settle()
+        self._tell_limits()
+
+    def _tell_late(self) -> None:
+        """Log that not all have ended within the drain time."""
+        advice = "they did not take their BYE in time and are cut"
+        log_event(log, logging.WARNING, "late", peers=len(self.links), advice=advice)
+
+    def tell_counters(self, event: str) -> None:
+        """Log all counters in one line."""
+        counters = self.relay.counters
+        own = {item.name: getattr(counters, item.name) for item in fields(counters)}
+        whole = {name: value for name, value in own.items() if isinstance(value, int)}
+        limits = {f"met_{limit}": count for limit, count in counters.met.items() if count}
+        accepting = {"active": self.counters.active, "accept_failures": self.counters.accept_failures}
+        log_event(
+            log,
+            logging.WARNING if event == "counters" else logging.INFO,
+            event,
+            **accepting,
+            **whole,
+            **limits,
+        )
 
 
 def _remove(chunks: list[Chunk], size: int) -> None:
@@ -288,6 +349,11 @@ def _remove(chunks: list[Chunk], size: int) -> None:
     if size:
         # a view, so that a large rest is not copied with each write
         chunks[0] = memoryview(chunks[0])[size:]
+
+
+def _who(session: Session) -> dict[str, str]:
+    """What a line of the log says of a connection."""
+    return {"peer": session.peer, "name": session.name.decode() or "-"}
 
 
 def _take(sessions: list[Session]) -> list[Link]:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hailer.relay.edge.allocator import keep_memory
-from hailer.relay.edge.base import Edge, Link, log
+from hailer.relay.edge.base import Edge, Link
 from hailer.relay.edge.poller import READ, WRITE, make_poller
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import Loop, loop_factory
@@ -82,13 +82,12 @@ class LoopEdge(Edge):
             ready()
             await self._until(lambda: self._stops > 0)
             acceptor.close()
-            self.relay.shut_down(time.monotonic())
-            self._settle()
+            self._begin_end()
             try:
                 async with asyncio.timeout(drain):
                     await self._until(lambda: not self.links or self._stops > 1)
             except TimeoutError:
-                log.warning("%d peers did not take their BYE in time and are cut", len(self.links))
+                self._tell_late()
         finally:
             acceptor.close()
             for link in list(self.links.values()):
@@ -206,6 +205,7 @@ class LoopEdge(Edge):
         self._timer_at = float("inf")
         self.relay.tick(time.monotonic())
         self._settle()
+        self._tell_limits()
         self._set_timer()
 
     def _set_timer(self) -> None:

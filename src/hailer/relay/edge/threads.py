@@ -15,7 +15,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from hailer.relay.edge.base import Edge, Link, log
+from hailer.relay.edge.base import Edge, Link
 from hailer.runtime.acceptor import BlockingAcceptor
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ACCEPT_PAUSE
@@ -73,14 +73,13 @@ class ThreadEdge(Edge):
                 for listener in listeners:
                     listener.close()
             with self._lock:
-                self.relay.shut_down(time.monotonic())
-                self._settle()
+                self._begin_end()
             deadline = time.monotonic() + drain
             while self.links and self._stops < 2 and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
                 self._changed.clear()
             if self.links:
-                log.warning("%d peers did not take their BYE in time and are cut", len(self.links))
+                self._tell_late()
         finally:
             with self._lock:
                 for link in list(self.links.values()):
@@ -208,6 +207,7 @@ class ThreadEdge(Edge):
             with self._lock:
                 self.relay.tick(time.monotonic())
                 self._settle()
+                self._tell_limits()
                 self._keeper_until = self.relay.deadline
             ready = self._selector.select(max(0.0, self._keeper_until - time.monotonic()))
             with self._lock:
