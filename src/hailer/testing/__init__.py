@@ -21,4 +21,5 @@ A handler needs no sockets to be tested:
     transport   the conformance suite of a transport
     records     the conformance suite of a record transport
     framing     the conformance suite of a framing
+    store       the conformance suite of a relay's store of mail
 """

@@ -22,8 +22,14 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> dict[int, int]:
         """Put a batch on disk: when this returns, it survives a power cut.
 
+        What a batch says of a mailbox never goes back: `Box.last`, `Box.floor`, `Batch.age` and
+        `Batch.next_entry` that are below what is held change nothing. A `Segment` moves its mailbox's
+        `last` and `size`, a floor its `floor` and `size`, whether the `Box` is in the batch or not. What
+        is forgotten is gone, whatever else the batch says of it; a membership or a session is either
+        written or dropped in one batch.
+
         Returns:
-            The bytes of the segments that `Batch.floors` dropped, by mailbox number.
+            The bytes of the segments that `Batch.floors` dropped, by mailbox number; each of them is here.
 
         Raises:
             StoreError: it is not known to be stored; the store takes no more until `recover`.
@@ -49,6 +55,13 @@ class Store(Protocol):
 
         Raises:
             StoreError: not yet.
+        """
+
+    def tidy(self) -> None:
+        """Do work that was put off, if there is much: to be called when nobody waits for a commit.
+
+        Raises:
+            StoreError: nothing was lost; the store takes no more until `recover`.
         """
 
     def close(self) -> None:
