@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,14 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import warn
 from hailer.cli.options import DEFAULT_RELAY, ENDPOINT, SECONDS, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, ignore_late_signals, log_option, log_to_standard_error
+from hailer.cli.serving import (
+    announce,
+    as_typed,
+    checked_origins,
+    ignore_late_signals,
+    log_option,
+    log_to_standard_error,
+)
 from hailer.errors import UsageError
 from hailer.relay.core.limits import Limits
 
@@ -95,7 +103,47 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     metavar="SECONDS",
     help="How long clients have to take their leave at SIGTERM.",
 )
-@option("--insecure", is_flag=True, help="Listen on other addresses than loopback though anybody can log in.")
+@option("--insecure", is_flag=True, help="Listen on other addresses than loopback without TLS or accounts.")
+@option(
+    "--cert",
+    cls=GroupedOption,
+    group="TLS and WebSocket",
+    metavar="FILE",
+    help="The certificate and those that signed it, PEM, for tls:// and wss://; SIGHUP reads it again.",
+)
+@option(
+    "--key",
+    cls=GroupedOption,
+    group="TLS and WebSocket",
+    metavar="FILE",
+    help="Its private key.  [default: in the file of --cert]",
+)
+@option(
+    "--client-ca",
+    cls=GroupedOption,
+    group="TLS and WebSocket",
+    metavar="FILE",
+    help="A certificate that these authorities signed proves its owner's name.",
+)
+@option(
+    "--client-certs",
+    cls=GroupedOption,
+    group="TLS and WebSocket",
+    type=click.Choice(["optional", "required"]),
+    default="optional",
+    show_default=True,
+    help="Whether clients may show such a certificate, or have to.",
+)
+@option(
+    "--origin",
+    "origins",
+    cls=GroupedOption,
+    group="TLS and WebSocket",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Pages that may connect by WebSocket, such as https://example.org, or *."
+    "  [default: of the same host]",
+)
 @option(
     "--store",
     default="memory",
@@ -118,6 +166,11 @@ def command(
     model: Any,
     drain: float,
     insecure: bool,
+    cert: str | None,
+    key: str | None,
+    client_ca: str | None,
+    client_certs: Any,
+    origins: tuple[str, ...],
     store: str,
     web: str,
     log_format: LogFormat,
@@ -127,7 +180,7 @@ def command(
     """Run a relay: programs and people connect to it and talk by name.
 
     Prints "listening on ENDPOINT" for each endpoint once it does. SIGTERM and Ctrl-C end it politely; a
-    second one ends it at once.
+    second one ends it at once. SIGHUP has it read its certificate again, and nobody notices.
     """
     if store != "memory":
         raise UsageError(f"a relay cannot keep mail in {store} yet: leave --store out, or say --store memory")
@@ -137,7 +190,16 @@ def command(
 
     log_to_standard_error(notes, log_format)
     settings = Settings(
-        listen=tuple(listen), model=model, limits=Limits(**limits), drain=drain, insecure=insecure
+        listen=tuple(listen),
+        model=model,
+        limits=Limits(**limits),
+        drain=drain,
+        insecure=insecure,
+        cert=cert,
+        key=key,
+        client_ca=client_ca,
+        client_certs=client_certs,
+        origins=checked_origins(origins),
     )
     server = RelayServer(settings)
     caught: list[int] = []
@@ -148,6 +210,8 @@ def command(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    # In a thread, for it reads files, and a handler runs in the midst of anything.
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=server.reload, daemon=True).start())
     ignore_late_signals()
     endpoints = server.bind()
     try:

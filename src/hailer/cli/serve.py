@@ -12,7 +12,14 @@ from hailer.cli.exits import INTERRUPTED
 from hailer.cli.group import GroupedOption, verb
 from hailer.cli.notes import output_error, warn
 from hailer.cli.options import FRAMING, SECONDS, json_option, option, verbosity_options
-from hailer.cli.serving import announce, as_typed, drain_at_signals, log_option, log_to_standard_error
+from hailer.cli.serving import (
+    announce,
+    as_typed,
+    checked_origins,
+    drain_at_signals,
+    log_option,
+    log_to_standard_error,
+)
 from hailer.errors import UsageError
 from hailer.matrix import MODELS, kind_of
 
@@ -245,7 +252,7 @@ def command(
         drain=drain,
         once=once,
         tls=_tls(cert, key, client_ca, wanted),
-        origins=_checked_origins(origins),
+        origins=checked_origins(origins),
         amplification=amplification,
         unix_mode=_mode(unix_mode),
     )
@@ -357,17 +364,6 @@ def _tls(
     from hailer.net.certificates import server_context  # noqa: PLC0415 (only for TLS)
 
     return server_context(cert, key, client_ca=client_ca)
-
-
-def _checked_origins(origins: Sequence[str]) -> Sequence[str] | None:
-    """What browsers send (RFC 6454 section 7): anything else would never be met."""
-    for origin in origins:
-        scheme, mark, host = origin.partition("://")
-        if origin not in ("*", "null") and (not (scheme and mark and host) or "/" in host or " " in origin):
-            raise UsageError(
-                f"{origin!r} is no origin: write the page's scheme and host alone, such as https://example.org"
-            )
-    return origins or None
 
 
 def _mode(text: str) -> int:

@@ -15,6 +15,7 @@ import click
 
 from hailer.cli.notes import output_error
 from hailer.cli.options import option
+from hailer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "announce",
     "as_typed",
+    "checked_origins",
     "drain_at_signals",
     "ignore_late_signals",
     "log_option",
@@ -94,6 +96,21 @@ def announce(endpoints: Sequence[Endpoint]) -> None:
             print(f"listening on {endpoint}", flush=True, file=sys.stderr if taken else sys.stdout)
     except OSError as error:
         raise output_error(error) from error
+
+
+def checked_origins(origins: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What browsers send (RFC 6454 section 7): anything else would never be met.
+
+    Raises:
+        UsageError: one is no origin.
+    """
+    for origin in origins:
+        scheme, mark, host = origin.partition("://")
+        if origin not in ("*", "null") and (not (scheme and mark and host) or "/" in host or " " in origin):
+            raise UsageError(
+                f"{origin!r} is no origin: write the page's scheme and host alone, such as https://example.org"
+            )
+    return origins or None
 
 
 def as_typed() -> str:

@@ -70,7 +70,14 @@ _UTF8: Final = getincrementaldecoder("utf-8")
 class WebSocketTransport:
     """A record transport over a stream; it owns the stream from now on. Made by `accept` and `connect`."""
 
-    def __init__(self, inner: Transport, protocol: ServerProtocol | ClientProtocol, max_message: int) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        protocol: ServerProtocol | ClientProtocol,
+        max_message: int,
+        *,
+        prompt: bool = True,
+    ) -> None:
         self._inner = inner
         self._protocol = protocol
         self._masks = protocol.side.name == "CLIENT"  # RFC 6455 section 5.3
@@ -89,6 +96,7 @@ class WebSocketTransport:
         self._pongs = b""
         self._bye = b""
         self._said_bye = False
+        self._prompt = prompt
         # What this side did.
         self._finished = False
         self._closed = False
@@ -102,6 +110,7 @@ class WebSocketTransport:
         path: str | None = None,
         origins: Sequence[str] | None = None,
         max_message: int = DEFAULT_MAX_MESSAGE,
+        prompt: bool = True,
     ) -> WebSocketTransport:
         """Open a WebSocket for a client that asks for one. If this fails, close the stream.
 
@@ -112,6 +121,8 @@ class WebSocketTransport:
             origins: the origins of pages that may connect, such as ``https://example.org``, beside the
                 host's own, which alone may if there are none; ``*`` lets all connect.
             max_message: the most bytes of a message, in however many fragments it comes.
+            prompt: whether the pull that gives the end answers the client's Close, so that nothing can be
+                sent after it; otherwise `finish` does.
 
         Raises:
             BadFrame: the client sent no request for a WebSocket, or was refused one.
@@ -122,7 +133,7 @@ class WebSocketTransport:
         protocol, rest = await answer_upgrade(
             inner, deadline, path=path, origins=origins, max_message=max_message
         )
-        transport = cls(inner, protocol, max_message)
+        transport = cls(inner, protocol, max_message, prompt=prompt)
         if rest:
             transport._feed(rest)
         return transport
@@ -169,6 +180,23 @@ class WebSocketTransport:
     def peer_certificate(self) -> dict[str, object] | None:
         """See `hailer.Connection.peer_certificate`."""
         return cast("dict[str, object] | None", getattr(self._inner, "peer_certificate", None))
+
+    @property
+    def text(self) -> bool:
+        """Whether the messages that were pulled last were text; set it to have the next ones sent as such.
+
+        What is not UTF-8 is sent as binary all the same.
+        """
+        return self._kind is Opcode.TEXT
+
+    @text.setter
+    def text(self, text: bool) -> None:
+        self._kind = Opcode.TEXT if text else Opcode.BINARY
+
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun to come that is not whole yet."""
+        return self._partial is not None or bool(self._protocol.reader.buffer)
 
     async def pull_records(self, limit: int, deadline: float | None = None) -> list[bytes | FramingError]:
         """See `RecordTransport.pull_records`; a fatal error is given once, and the end after it."""
@@ -275,7 +303,7 @@ class WebSocketTransport:
         return records
 
     async def _give_end(self, deadline: float | None) -> list[bytes | FramingError]:
-        if self._bye and not self._said_bye:
+        if self._bye and not self._said_bye and self._prompt:
             with suppress(HailerError):  # it is tried again by finish and close
                 await self._push(b"", _within(deadline), last=True)
                 if not self._masks:

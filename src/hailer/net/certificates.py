@@ -31,6 +31,7 @@ def server_context(
     key: str | PathLike[str] | None = None,
     *,
     client_ca: str | PathLike[str] | None = None,
+    optional: bool = False,
 ) -> ssl.SSLContext:
     """Make what a server needs for TLS, version 1.2 or later.
 
@@ -41,6 +42,7 @@ def server_context(
         cert: a PEM file with the certificate and those between it and its authority.
         key: the certificate's key in PEM; None when it is in the same file.
         client_ca: authorities in PEM; each client has to show a certificate of one of them.
+        optional: let in clients that show no certificate; one that is shown has to be good all the same.
 
     Raises:
         UsageError: a file cannot be read or used.
@@ -52,7 +54,7 @@ def server_context(
     _load_identity(context, cert, key)
     if client_ca is not None:
         _load_authorities(context, client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
     return context
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from hailer._version import __version__
@@ -13,8 +13,12 @@ from hailer.errors import EndpointError, UsageError
 from hailer.logs import log_event
 from hailer.net.listen import listen
 from hailer.relay.core.limits import Limits
+from hailer.relay.edge.base import LAYERED, Gate
+from hailer.relay.grammar import MAX_LINE
+from hailer.runtime.establish import TLS_SCHEMES
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -33,7 +37,11 @@ MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 DEFAULT_ENDPOINT = Endpoint.parse("tcp://localhost:16273")
 
-_STREAMS = ("tcp", "tcp4", "tcp6", "unix", "fd")
+ClientCerts = Literal["optional", "required"]
+
+CLIENT_CERTS: tuple[ClientCerts, ...] = get_args(ClientCerts)
+
+_STREAMS = ("tcp", "tcp4", "tcp6", "unix", "fd", "tls", "ws", "wss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,12 @@ class Settings:
         drain: seconds that peers get to take their BYE when the relay stops.
         backlog: connections that the kernel keeps waiting.
         insecure: listen on addresses that are not loopback, though anybody there can log in.
+        cert: the certificate for ``tls://`` and ``wss://``, a PEM file; read again by `RelayServer.reload`.
+        key: its key, a PEM file; None when it is in the same file.
+        client_ca: authorities, a PEM file: a client's certificate of one of them proves its name.
+        client_certs: whether clients may show one (``optional``) or have to (``required``).
+        origins: the origins of pages that may connect by WebSocket, such as ``https://example.org``, or
+            ``*``; None for pages of the same host only.
     """
 
     listen: tuple[Endpoint, ...] = (DEFAULT_ENDPOINT,)
@@ -57,6 +71,11 @@ class Settings:
     drain: float = 5.0
     backlog: int = 1024
     insecure: bool = False
+    cert: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    client_certs: ClientCerts = "optional"
+    origins: tuple[str, ...] | None = None
 
 
 class RelayServer:
@@ -67,15 +86,19 @@ class RelayServer:
 
     Raises:
         EndpointError: an endpoint of a kind that a relay cannot listen on.
-        UsageError: an address that is not loopback without `Settings.insecure`, or no such model.
+        UsageError: an address that others can reach without TLS and accounts, unless `Settings.insecure`; a
+            certificate that cannot be used, is missing or has no use; no such model.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         for endpoint in self.settings.listen:
-            _check(endpoint, insecure=self.settings.insecure)
+            self._check(endpoint)
+        _check_certificate(self.settings)
+        self._tls = _server_context(self.settings)
         self._edge = _make_edge(self.settings)
         self._listeners: list[Listener] = []
+        self._reloading = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -98,11 +121,29 @@ class RelayServer:
         """
         try:
             for endpoint in self.settings.listen:
-                self._listeners += listen(endpoint, backlog=self.settings.backlog)
+                for listener in listen(endpoint, backlog=self.settings.backlog):
+                    self._listeners.append(listener)
+                    self._take(listener)
         except BaseException:
             self.close()
             raise
         return self.endpoints
+
+    def reload(self) -> None:
+        """Read the certificate, its key and the clients' authorities again, for connections from now on.
+
+        Connections that there are stay as they are. What cannot be used is logged, and all stays as it was.
+        From any thread, not from a signal handler: it reads files.
+        """
+        with self._reloading:
+            try:
+                self._tls = _server_context(self.settings)
+            except UsageError as error:
+                advice = "the one before stays: mend it and reload again"
+                log_event(log, logging.ERROR, "certificate", error=str(error), advice=advice)
+            else:
+                self._set_gate()
+                log_event(log, logging.INFO, "reloaded")
 
     def serve(self) -> None:
         """Bind if need be, and serve until `stop`; a relay serves once."""
@@ -135,6 +176,33 @@ class RelayServer:
         for listener in self._listeners:
             listener.close()
 
+    def _check(self, endpoint: Endpoint) -> None:
+        _check(endpoint, insecure=self.settings.insecure, accounts=False)
+
+    def _take(self, listener: Listener) -> None:
+        """Look at what is really listened on, which for ``fd://`` only the descriptor tells."""
+        endpoint = listener.endpoint
+        if self._tls is not None and endpoint.scheme == "tcp" and _inherits(self.settings):
+            # What a certificate is given for, as in `hailer.Server`.
+            listener.endpoint = endpoint = replace(endpoint, scheme="tls")
+        self._check(endpoint)
+        self._set_gate()
+
+    def _set_gate(self) -> None:
+        layered = [listener.endpoint for listener in self._listeners if listener.endpoint.scheme in LAYERED]
+        if not layered:
+            return
+        import hailer.relay.edge.layers  # noqa: F401, PLC0415 (now, and not when the first client waits)
+
+        limits = self.settings.limits
+        self._edge.gate = Gate(
+            tls=self._tls,
+            # A WebSocket path that is given is the only one; "/" stands for none given.
+            paths={endpoint.port: endpoint.path for endpoint in layered if endpoint.path not in ("", "/")},
+            origins=self.settings.origins,
+            max_message=limits.payload + MAX_LINE,
+        )
+
     def __enter__(self) -> Self:
         self.bind()
         ready = threading.Event()
@@ -164,15 +232,67 @@ class RelayServer:
             raise self._failure
 
 
-def _check(endpoint: Endpoint, *, insecure: bool) -> None:
+def _check(endpoint: Endpoint, *, insecure: bool, accounts: bool) -> None:
+    """Refuse what a relay cannot listen on, and where nobody should be let in by whoever passes.
+
+    Args:
+        endpoint: where it is to listen.
+        insecure: allow that all the same.
+        accounts: whether names have to be proven.
+    """
     if endpoint.scheme not in _STREAMS:
         kinds = ", ".join(f"{kind}:" for kind in _STREAMS)
         raise EndpointError(f"a relay cannot listen on {endpoint}: it takes {kinds}")
-    if not (insecure or endpoint.is_loopback or endpoint.is_local):
+    if insecure or endpoint.is_loopback or endpoint.is_local:
+        return
+    if endpoint.scheme not in TLS_SCHEMES:
+        secure = "wss" if endpoint.scheme == "ws" else "tls"
+        raise UsageError(
+            f"{endpoint} can be reached from other machines, and whoever is on the way could read and change "
+            f"all: listen on {secure}:// with a certificate and have accounts, or on localhost, or say "
+            "--insecure to allow it"
+        )
+    if not accounts:
         raise UsageError(
             f"{endpoint} can be reached from other machines, and anybody there could log in under any name: "
-            "listen on localhost and let people come by ssh or a VPN, or say --insecure to allow it"
+            "have accounts (hailer account add), or listen on localhost, or say --insecure to allow it"
         )
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Refuse a certificate that is missing or has no use."""
+    needing = [endpoint for endpoint in settings.listen if endpoint.scheme in TLS_SCHEMES]
+    if settings.cert is None:
+        if settings.key is not None or settings.client_ca is not None:
+            raise UsageError("--key and --client-ca go with a certificate: give --cert too")
+        if needing:
+            raise UsageError(
+                f"{needing[0]} needs a certificate: give --cert and --key"
+                f" (hailer cert {needing[0].host or 'localhost'} makes both, for development)"
+            )
+    elif not needing and not _inherits(settings):
+        raise UsageError(
+            f"a certificate was given, but {settings.listen[0]} is not encrypted: write tls:// or wss://"
+        )
+    if settings.client_certs == "required" and settings.client_ca is None:
+        raise UsageError("nobody's client certificate could be trusted: name its authority with --client-ca")
+
+
+def _server_context(settings: Settings) -> ssl.SSLContext | None:
+    if settings.cert is None:
+        return None
+    from hailer.net.certificates import server_context  # noqa: PLC0415 (only for TLS)
+
+    return server_context(
+        settings.cert,
+        settings.key,
+        client_ca=settings.client_ca,
+        optional=settings.client_certs == "optional",
+    )
+
+
+def _inherits(settings: Settings) -> bool:
+    return any(endpoint.scheme == "fd" for endpoint in settings.listen)
 
 
 def _make_edge(settings: Settings) -> Edge:

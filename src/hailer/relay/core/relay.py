@@ -100,6 +100,11 @@ class Relay:
 
     # what an edge calls
 
+    def expect(self, session: Session, now: float) -> None:
+        """Mind the time to log in of a connection that is not ready for words yet; `connect` follows."""
+        self.outboxes.now = now
+        self.sessions[session] = None
+
     def connect(self, session: Session, now: float) -> None:
         """Take a new connection and greet it."""
         self.outboxes.now = now
@@ -245,6 +250,13 @@ class Relay:
         for session in self.sessions:
             self.close(session, reason)
 
+    def give_up(self, session: Session, now: float) -> None:
+        """Forget a connection that no word can be sent to any more; its edge closes it in its own way."""
+        self.outboxes.now = now
+        if not session.closing:
+            self._part(session)
+            self._settle()
+
     # what the commands call
 
     def say(self, session: Session, line: bytes, raw: bytes = b"", by: Session | None = None) -> None:
@@ -270,8 +282,7 @@ class Relay:
             return
         if session.gaps:
             self.outboxes.tell_gaps(session)
-        session.closing = session.careful = True
-        self._leave(session)
+        self._part(session)
         farewell = grammar.bye(reason)
         # not by say(): a full outbox must not keep the last word out, nor cut who is being cut
         if not session.chunks:
@@ -279,10 +290,6 @@ class Relay:
         session.chunks.append(farewell.replace(b"\n", b"\r\n") if session.crlf else farewell)
         session.waiting += len(session.chunks[-1])
         session.reason = reason
-        session.closing_since = self.outboxes.now
-        self._forget_denial(session)
-        self._read_no_more(session)
-        self.outboxes.let_go(session)
         self.closing.append(session)
 
     def notice(self, event: str, session: Session, name: bytes) -> None:
@@ -317,6 +324,14 @@ class Relay:
             if not session.holders:
                 self.released.append(session)
         self._rest_ends = min(self._resting.values(), default=float("inf"))
+
+    def _part(self, session: Session) -> None:
+        session.closing = session.careful = True
+        session.closing_since = self.outboxes.now
+        self._leave(session)
+        self._forget_denial(session)
+        self._read_no_more(session)
+        self.outboxes.let_go(session)
 
     def _settle(self) -> None:
         """Close whoever was found to be too slow or has its last answer, and whoever is so by that.
@@ -481,7 +496,9 @@ class Relay:
             limit, why = "login_seconds", b"no HELLO came within %g seconds" % limits.login_seconds
         elif session.holders:
             return  # it is we who do not read it
-        elif (session.input or session.payload) and now - session.input_since >= limits.line_seconds:
+        elif (
+            session.input or session.payload or session.partial
+        ) and now - session.input_since >= limits.line_seconds:
             limit = "line_seconds"
             why = b"a line or payload took longer than %g seconds" % limits.line_seconds
         elif session.ended and now - session.heard >= limits.ended_seconds:

@@ -55,6 +55,7 @@ class Session:
         ended: the peer has half-closed: no more input will come.
         host: the peer's address without a port; empty on a Unix socket.
         failures: how often it failed to log in.
+        partial: the edge holds a part of something of the peer's, and waits for the rest.
         certified: the name, in lower case, that the peer's certificate proves; empty for none.
     """
 
@@ -87,6 +88,7 @@ class Session:
         "mark",
         "name",
         "online",
+        "partial",
         "payload",
         "peer",
         "pinged",
@@ -121,6 +123,7 @@ class Session:
         self.input = bytearray()
         self.input_since = now
         self.backlog = False
+        self.partial = False
         self.payload: tuple[list[bytes], int] | None = None
         self.routes: dict[bytes, Route] = {}
         self.scatters = False

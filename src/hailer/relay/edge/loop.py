@@ -170,7 +170,9 @@ class LoopEdge(Edge):
         except OSError as error:
             self._drop(link, error.strerror or "lost")
             return
-        if not data:
+        if link.layers is not None:
+            self._feed(link, data, now)
+        elif not data:
             self._ended(link, now)
         elif not link.closing:
             self.relay.receive(link, data, now)

@@ -137,6 +137,10 @@ class ThreadEdge(Edge):
                     if link.backlog and not link.closing:
                         self._receive(link, b"")
                         continue
+                    if link.ended:  # it still wants its answers
+                        while self.links.get(link.fd) is link:
+                            self._let_go.wait()
+                        return
                 try:
                     data = sock.recv(_READ)
                 except OSError as error:
@@ -145,13 +149,16 @@ class ThreadEdge(Edge):
                         self._settle()
                     return
                 with self._lock:
-                    if not data:
+                    if self.links.get(link.fd) is not link:
+                        return
+                    if link.layers is not None:
+                        self._feed(link, data, time.monotonic())
+                        self._settled()
+                    elif not data:
                         self._ended(link, time.monotonic())
                         self._settle()
-                        while self.links.get(link.fd) is link:  # it still wants its answers
-                            self._let_go.wait()
-                        return
-                    self._receive(link, data)
+                    else:
+                        self._receive(link, data)
         except Exception as error:
             with self._lock:
                 self._fault(link, error)
@@ -165,6 +172,9 @@ class ThreadEdge(Edge):
 
     def _receive(self, link: Link, data: bytes) -> None:
         self.relay.receive(link, data, time.monotonic())
+        self._settled()
+
+    def _settled(self) -> None:
         self._settle()
         if self.relay.deadline < self._keeper_until and self._alarm is not None:
             self._alarm.set()
