@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hailer.endpoint import Endpoint
     from hailer.net.address import RawAddress
     from hailer.net.listener import Listener
+    from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
     from hailer.relay.core.session import Chunk
     from hailer.relay.edge.layers import Layers
@@ -160,6 +161,10 @@ class Edge(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End politely; the second time, at once. To be called from any thread or a signal handler."""
+
+    @abstractmethod
+    def set_accounts(self, accounts: Accounts) -> None:
+        """See `Relay.set_accounts`; from any thread, not from a signal handler."""
 
     @abstractmethod
     def _update(self, link: Link) -> None:
@@ -311,6 +316,12 @@ class Edge(ABC):
             self._write(link)
         else:
             self._finish(link)
+
+    # accounts
+
+    def _set_accounts(self, accounts: Accounts) -> None:
+        self.relay.set_accounts(accounts, time.monotonic())
+        self._settle()
 
     # writing
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hailer.errors import HailerError
     from hailer.net.listener import Accepted, Listener
+    from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
 
 _ROUNDS = 4
@@ -109,6 +110,17 @@ class LoopEdge(Edge):
                 loop.call_soon_threadsafe(self._changed.set)
             except RuntimeError:
                 pass  # the loop has just closed: there is nothing left to stop
+
+    def set_accounts(self, accounts: Accounts) -> None:
+        """See `Edge.set_accounts`."""
+        loop = self._loop
+        if loop is None:
+            self._set_accounts(accounts)
+            return
+        try:
+            loop.call_soon_threadsafe(self._set_accounts, accounts)
+        except RuntimeError:
+            pass  # the loop has just closed: nobody is connected any more
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hailer.net.listener import Accepted, Listener
+    from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
 
 _READ = 65536
@@ -97,6 +98,11 @@ class ThreadEdge(Edge):
         self._stops += 1
         if self._changed is not None:
             self._changed.set()
+
+    def set_accounts(self, accounts: Accounts) -> None:
+        """See `Edge.set_accounts`."""
+        with self._lock:
+            self._set_accounts(accounts)
 
     # accepting
 
