@@ -24,6 +24,7 @@ VERBS: Final = {
     "recv": "Receive messages as lines.",
     "ask": "Ask a question and wait for the answer.",
     "who": "Show who is on the relay, or in a room.",
+    "account": "Make, list, renew and remove the accounts of a relay.",
     "serve": "Serve echo or a handler of your own, on any endpoint, under any model.",
     "connect": "Connect to any server: lines in, lines out.",
     "talk": "Send datagrams.",

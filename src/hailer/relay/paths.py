@@ -37,6 +37,11 @@ def accounts_beside(store: str | None) -> Path:
     Args:
         store: its path. With ``memory``, or none, the accounts are beside the default store: accounts
             outlive a relay also when its mail does not.
+
+    Raises:
+        UsageError: it is no path of a file, or the user has no home directory.
     """
-    path = default_store() if store in (None, MEMORY) else Path(store)
+    path = default_store() if store is None or store == MEMORY else Path(store)
+    if not path.name:
+        raise UsageError(f"{store} is no file: give the store of the relay, such as relay.db")
     return path.with_name(path.name + ".accounts")
