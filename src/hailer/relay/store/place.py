@@ -1,0 +1,87 @@
+"""Where a store's file is, and that nobody else can read it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from hailer.errors import StoreError
+
+__all__ = ["default_path", "prepare"]
+
+
+def default_path() -> Path:
+    """The file of the user's own relay: ``relay.db`` in their state directory.
+
+    That is ``$XDG_STATE_HOME/hailer``, else ``~/.local/state/hailer`` (XDG Base Directory Specification
+    0.8; a relative path in the variable is ignored, as it says).
+
+    Raises:
+        StoreError: this user has no home.
+    """
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not home.is_absolute():
+        try:
+            home = Path.home() / ".local" / "state"
+        except RuntimeError:
+            raise StoreError(
+                "this user has no home directory to keep mail in: set HOME or name a file for it"
+            ) from None
+    return home / "hailer" / "relay.db"
+
+
+def prepare(path: Path) -> None:
+    """Make a file that only its owner can read, and the directories on the way to it, if they are not there.
+
+    Nothing is ever open to others, not for a moment: the mode is given when it is made. What was made
+    is flushed, so that a power cut cannot take away the directory in which mail was stored.
+
+    Args:
+        path: an absolute one.
+
+    Raises:
+        StoreError: it cannot be made, or is there and is no file of this user.
+    """
+    try:
+        _make_directories(path.parent)
+        try:
+            # Never opened if it is there: closing it again would take away the locks on it that another
+            # store in this process may have (fcntl(2): all locks of the process on that file).
+            made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            _close_to_others(path)
+        else:
+            os.close(made)
+            _flush(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"mail cannot be kept in {path} ({error.strerror or error}): correct that, or name another file"
+        ) from None
+
+
+def _make_directories(directory: Path) -> None:
+    missing = []
+    while not directory.exists():
+        missing.append(directory)
+        directory = directory.parent
+    for each in reversed(missing):
+        each.mkdir(0o700, exist_ok=True)
+        _flush(each.parent)
+
+
+def _close_to_others(path: Path) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"mail cannot be kept in {path}, which is no regular file: name another file")
+    if found.st_mode & 0o077:
+        path.chmod(found.st_mode & 0o700)
+
+
+def _flush(directory: Path) -> None:
+    """Put a directory's new entry on disk."""
+    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
