@@ -31,6 +31,7 @@ from hailer.relay.client.protocol import MAX_PAYLOAD
 from hailer.runtime.aio import loop_factory
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Coroutine, Iterator
     from types import TracebackType
 
@@ -91,6 +92,8 @@ class RelayClient:
         relay: Endpoint | str = aio.DEFAULT_RELAY,
         *,
         token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
         timeout: float | None = 10.0,
         reconnect: bool = True,
         on_connected: Callable[[], object] | None = None,
@@ -107,6 +110,8 @@ class RelayClient:
             name,
             relay,
             token=token,
+            tls=tls,
+            server_name=server_name,
             timeout=timeout,
             reconnect=reconnect,
             on_connected=on_connected,

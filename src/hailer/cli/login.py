@@ -50,6 +50,8 @@ async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> Async
             options.name or made_up_name(),
             options.relay,
             token=token,
+            tls=options.tls(),
+            server_name=options.server_name,
             timeout=options.patience,
             retry_delay=options.retry_delay,
             **client,

@@ -220,6 +220,8 @@ class RelayOptions:
         silence: the same if it was given on the command line, else None.
         retries: how often to try again.
         retry_delay: seconds before the first retry.
+        tls: makes the context for TLS, or gives None; see `tls_options`.
+        server_name: the name that the relay's certificate has to have, None for the host.
     """
 
     relay: Endpoint
@@ -229,6 +231,8 @@ class RelayOptions:
     silence: float | None
     retries: int
     retry_delay: float
+    tls: Callable[[], ssl.SSLContext | None]
+    server_name: str | None
 
 
 def relay_options(*, name: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -247,6 +251,8 @@ def relay_options(*, name: bool = True) -> Callable[[Callable[..., None]], Calla
             timeout: float | None,
             retries: int,
             retry_delay: float,
+            tls: Callable[[], ssl.SSLContext | None],
+            server_name: str | None,
             name: str | None = None,
             **kwargs: Any,
         ) -> None:
@@ -258,10 +264,12 @@ def relay_options(*, name: bool = True) -> Callable[[Callable[..., None]], Calla
                 silence=(timeout or None) if timeout_was_typed() else None,
                 retries=retries,
                 retry_delay=retry_delay,
+                tls=tls,
+                server_name=server_name,
             )
             function(*args, options=options, **kwargs)
 
-        with_dial = dial_options("Give up after so long; 0 for never.  [default: 10]")(wrapped)
+        with_dial = dial_options("Give up after so long; 0 for never.  [default: 10]")(tls_options(wrapped))
         parameters = [
             option("--token-file", metavar="FILE",
                    help="Read the token from here (- asks for it); else it is in HAILER_TOKEN."),

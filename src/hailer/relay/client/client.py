@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from hailer.endpoint import Endpoint
@@ -21,13 +22,16 @@ from hailer.errors import (
 )
 from hailer.relay.client import commands
 from hailer.relay.client.answers import Answerer
+from hailer.relay.client.dialling import dial_relay
 from hailer.relay.client.events import Asked, Event, Gap, Joined, Left, Message, Offline, Online
 from hailer.relay.client.inbox import Inbox
 from hailer.relay.client.keeper import Keeper, tell, within
 from hailer.relay.client.link import Link
 from hailer.relay.client.protocol import MAX_PAYLOAD, ClientProtocol
+from hailer.runtime.establish import TLS_SCHEMES
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
@@ -41,7 +45,7 @@ log = logging.getLogger("hailer.relay.client")
 
 DEFAULT_RELAY = "tcp://localhost:16273"
 
-_STREAMS = ("tcp", "tcp4", "tcp6", "unix", "fd", "stdio")
+_STREAMS = ("tcp", "tcp4", "tcp6", "tls", "ws", "wss", "unix", "fd", "stdio")
 
 _PARTING = 2.0
 """Seconds that `close` waits for the relay's BYE."""
@@ -73,8 +77,12 @@ class RelayClient:
 
     Args:
         name: who to be: 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
-        relay: where the relay is: a tcp or unix endpoint.
+        relay: where the relay is: ``tcp://``, ``tls://``, ``ws://``, ``wss://`` or ``unix:``. What it asks
+            for is what is used: nothing goes unencrypted to ``tls://`` and ``wss://``.
         token: proves who this is, if the relay has accounts.
+        tls: whom to trust and which certificate to show, from `hailer.client_context`, for ``tls://`` and
+            ``wss://``; None trusts the authorities of the system.
+        server_name: the name that the relay's certificate has to have; None for the endpoint's host.
         timeout: seconds for connecting and for each answer of the relay; None waits for ever.
         reconnect: connect again when the connection is lost.
         on_connected: called after each login, once rooms and watches are there again.
@@ -102,6 +110,8 @@ class RelayClient:
         relay: Endpoint | str = DEFAULT_RELAY,
         *,
         token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
         timeout: float | None = 10.0,
         reconnect: bool = True,
         on_connected: Callable[[], object] | None = None,
@@ -125,6 +135,10 @@ class RelayClient:
         endpoint = Endpoint.parse(relay) if isinstance(relay, str) else relay
         if endpoint.scheme not in _STREAMS:
             raise EndpointError(f"no relay can be reached at {endpoint}: give tcp://HOST:PORT or unix:PATH")
+        if (tls or server_name) and endpoint.scheme not in TLS_SCHEMES:
+            raise UsageError(
+                f"{endpoint} is not encrypted: write tls:// or wss://, or leave out what TLS needs"
+            )
         self._timeout = timeout
         self._on_gap = on_gap
         self._on_presence = on_presence
@@ -138,6 +152,7 @@ class RelayClient:
             token,
             timeout=timeout,
             retry_delay=retry_delay if reconnect else None,
+            dial=partial(dial_relay, tls=tls, server_name=server_name),
             make_link=self._make_link,
             on_connected=on_connected,
             on_disconnected=on_disconnected,
@@ -154,7 +169,8 @@ class RelayClient:
         """Connect and log in; ``async with`` does it.
 
         Raises:
-            DialError: nobody listens there.
+            DialError: nobody listens there, or no WebSocket is opened.
+            TlsError: the relay's certificate is not to be trusted, or it wants one.
             ResolveError: the host is not known.
             TimedOut: it took too long.
             Refused: the name is taken, or not ours.

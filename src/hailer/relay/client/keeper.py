@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from hailer.errors import (
     BadFrame,
@@ -19,10 +19,9 @@ from hailer.errors import (
 )
 from hailer.net import backoff
 from hailer.relay.client import commands
-from hailer.runtime.dialled import dial_aio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from hailer.endpoint import Endpoint
     from hailer.relay.client.link import Link
@@ -42,6 +41,7 @@ class Keeper:
         token: proves it, if the relay has accounts.
         timeout: seconds for connecting and logging in; None waits for ever.
         retry_delay: seconds before the first attempt to connect again; None makes none.
+        dial: connects to where the relay is.
         make_link: makes a link of a new transport.
         on_connected: called after each login.
         on_disconnected: called with the reason each time the connection is lost.
@@ -64,6 +64,7 @@ class Keeper:
         *,
         timeout: float | None,
         retry_delay: float | None,
+        dial: Callable[[Endpoint], Awaitable[Transport]],
         make_link: Callable[[Transport], Link],
         on_connected: Callable[[], object] | None,
         on_disconnected: Callable[[HailerError], object] | None,
@@ -80,6 +81,7 @@ class Keeper:
         self._session: str | None = None
         self._timeout = timeout
         self._retry_delay = retry_delay
+        self._dial = dial
         self._make_link = make_link
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
@@ -136,8 +138,7 @@ class Keeper:
         """Connect, log in, and be where the client was before."""
         late = f"the relay at {self.relay} did not let {self.name} in in time: look whether it runs"
         async with within(self._timeout, late):
-            transport = await dial_aio(self.relay, timeout=None, advice="start one with hailer relay")
-            link = self._make_link(cast("Transport", transport))
+            link = self._make_link(await self._dial(self.relay))
             try:
                 welcome = await link.login(commands.hello(self.name, self._token, self._session))
                 self.name, self._session = welcome.name, welcome.session or None
