@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,12 +181,14 @@ def command(
     """Run a relay: programs and people connect to it and talk by name.
 
     Prints "listening on ENDPOINT" for each endpoint once it does. SIGTERM and Ctrl-C end it politely; a
-    second one ends it at once. SIGHUP has it read its certificate again, and nobody notices.
+    second one ends it at once. SIGHUP has it read its certificate again, and nobody notices; SIGUSR1 has it
+    log its counters.
     """
     if store != "memory":
         raise UsageError(f"a relay cannot keep mail in {store} yet: leave --store out, or say --store memory")
     if web != "none":
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
+    from hailer.net.notify import notify  # noqa: PLC0415 (not for --help)
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415 (not for --help)
 
     log_to_standard_error(notes, log_format)
@@ -206,12 +209,19 @@ def command(
 
     def stop(number: int, _frame: object) -> None:
         caught.append(number)
+        notify("STOPPING=1")
         server.stop()
+
+    def reload() -> None:
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        server.reload()
+        notify("READY=1")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    # In a thread, for it reads files, and a handler runs in the midst of anything.
-    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=server.reload, daemon=True).start())
+    # In threads, for these read files and log, and a handler runs in the midst of anything.
+    for number, task in ((signal.SIGHUP, reload), (signal.SIGUSR1, server.tell_counters)):
+        signal.signal(number, lambda *_, task=task: threading.Thread(target=task, daemon=True).start())
     ignore_late_signals()
     endpoints = server.bind()
     try:

@@ -87,15 +87,20 @@ def ignore_late_signals() -> None:
 def announce(endpoints: Sequence[Endpoint]) -> None:
     """Print ``listening on ENDPOINT`` for each; on standard error where standard output is served itself.
 
+    systemd is told that the service is ready, where it started it.
+
     Raises:
         HailerError: nobody reads it.
     """
+    from hailer.net.notify import notify  # noqa: PLC0415 (not for --help)
+
     taken = any(endpoint.scheme == "stdio" for endpoint in endpoints)
     try:
         for endpoint in endpoints:
             print(f"listening on {endpoint}", flush=True, file=sys.stderr if taken else sys.stdout)
     except OSError as error:
         raise output_error(error) from error
+    notify("READY=1")
 
 
 def checked_origins(origins: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from hailer._version import __version__
 from hailer.endpoint import Endpoint
-from hailer.errors import EndpointError, UsageError
+from hailer.errors import EndpointError, ListenError, UsageError
 from hailer.logs import log_event
 from hailer.net.listen import listen
+from hailer.net.listener import OnceListener
 from hailer.relay.core.limits import Limits
 from hailer.relay.edge.base import LAYERED, Gate
 from hailer.relay.grammar import MAX_LINE
@@ -116,8 +118,10 @@ class RelayServer:
         """Open the listening sockets.
 
         Raises:
-            ListenError: an endpoint is in use, not ours or not permitted.
+            ListenError: an endpoint is in use, not ours or not permitted; or an inherited socket is not one
+                that a relay can listen on.
             ResolveError: its host does not resolve.
+            UsageError: an inherited socket can be reached from other machines without `Settings.insecure`.
         """
         try:
             for endpoint in self.settings.listen:
@@ -181,6 +185,7 @@ class RelayServer:
 
     def _take(self, listener: Listener) -> None:
         """Look at what is really listened on, which for ``fd://`` only the descriptor tells."""
+        _check_kind(listener)
         endpoint = listener.endpoint
         if self._tls is not None and endpoint.scheme == "tcp" and _inherits(self.settings):
             # What a certificate is given for, as in `hailer.Server`.
@@ -230,6 +235,15 @@ class RelayServer:
             self._thread.join()
         if self._failure is not None and kind is None:
             raise self._failure
+
+
+def _check_kind(listener: Listener) -> None:
+    """Refuse an inherited socket of a wrong kind, which only the socket itself can tell."""
+    if listener.socket.type != socket.SOCK_STREAM or isinstance(listener, OnceListener):
+        raise ListenError(
+            f"a relay cannot listen on the inherited socket {listener.endpoint}:"
+            " pass one that listens for streams"
+        )
 
 
 def _check(endpoint: Endpoint, *, insecure: bool, accounts: bool) -> None:
