@@ -1,0 +1,1 @@
+"""Arbitrary bytes for everything that parses what a peer sends: ``python -m fuzz --help``."""
