@@ -1,6 +1,7 @@
 """`python -m bench`: start each relay by itself, put the same loads on it, and print how they compare.
 
-`python -m bench echo` measures the library's echo servers instead: see `bench.echo`.
+`python -m bench echo` measures the library's echo servers instead, `python -m bench durable` messages that
+are stored: see `bench.echo` and `bench.durable`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import select
 import signal
 import subprocess
@@ -19,14 +19,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import echo
+from bench import durable, echo
+from bench.command import Watch, words
 from bench.load import LOADS, LoadError, raise_descriptor_limit
 from bench.peers import PEER_NAMES, Peer, PeerError, cores_to_use, find_peers, pinned, running
 from bench.report import Cell, Results, render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.load import Figures
 
 LONG = (
@@ -80,37 +79,6 @@ def measure_once(peer: Peer, cell: Cell, results: Results, folder: Path) -> Figu
     return figures
 
 
-class Watch:
-    """What share of all cores others use while we measure: they are the noise."""
-
-    def __init__(self) -> None:
-        self.machine = busy_seconds()
-        self.ours = own_seconds()
-        self.start = time.monotonic()
-
-    def others(self) -> float | None:
-        """The share since the start, 0 to 1; None where the system does not tell."""
-        machine = busy_seconds()
-        if machine is None or self.machine is None:
-            return None
-        spent = machine - self.machine - (own_seconds() - self.ours)
-        return max(0.0, spent / (time.monotonic() - self.start) / (os.cpu_count() or 1))
-
-
-def busy_seconds() -> float | None:
-    """Processor seconds that the whole machine has spent, by proc(5): all of "cpu" but idle and iowait."""
-    try:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    except OSError:
-        return None
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-
-
-def own_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def run(results: Results, minutes: float, folder: Path) -> bool:
     """All rounds; returns whether every measurement succeeded."""
     clean, deadline = True, time.monotonic() + minutes * 60
@@ -149,20 +117,12 @@ def summary(figures: Figures) -> str:
     return f"{figures.get('kib_per_connection', '?')} KiB a connection"
 
 
-def words(text: str, known: Sequence[str], option: str, parser: argparse.ArgumentParser) -> list[str]:
-    chosen = [word.strip() for word in text.split(",") if word.strip()]
-    for word in chosen:
-        if word not in known:
-            parser.error(f"{option}: {word} is none of {', '.join(known)}")
-    if not chosen:
-        parser.error(f"{option}: name at least one of {', '.join(known)}")
-    return [word for word in known if word in chosen]
-
-
 def main() -> int:
     """Parse the command line, measure, write the results; returns the exit status."""
     if sys.argv[1:2] == ["echo"]:
         return echo.main(sys.argv[2:])
+    if sys.argv[1:2] == ["durable"]:
+        return durable.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="five loads, about two minutes (all: about ten)")
     parser.add_argument("--rounds", type=int, help="measurements of each load and relay (default 3, short 2)")

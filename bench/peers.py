@@ -183,9 +183,9 @@ def program_at(name: str, advice: str) -> str:
     return str(Path(program).absolute())
 
 
-def output_of(command: list[str], successes: tuple[int, ...] = (0,)) -> str:
+def output_of(command: list[str], successes: tuple[int, ...] = (0,), cwd: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerError(f"{' '.join(command)} did not run: {error}") from None
     if done.returncode not in successes:
