@@ -34,9 +34,8 @@ ROOT = Path(__file__).parent.parent
 
 def fill(file: str, messages: int) -> None:
     """Put messages into a new store, each in a row of its own, evenly in `BOXES` mailboxes; leave it open."""
-    from hailer.relay.store.sqlite import SqliteStore  # noqa: PLC0415
-
     from hailer.relay.core.batch import Batch, Box, Segment  # noqa: PLC0415 (only this wants them)
+    from hailer.relay.store.sqlite import SqliteStore  # noqa: PLC0415
 
     store = SqliteStore(file)
     store.load()
