@@ -164,8 +164,10 @@ async def test_wrong_arguments_send_nothing(clients: Clients, tcp_relay: RelaySe
             clients.make("bob", where, queue_limit=0)
         with pytest.raises(UsageError, match="plain function"):
             clients.make("bob", where, on_gap=asyncio.sleep)
-        with pytest.raises(EndpointError, match="no relay can be reached at tls"):
-            clients.make("bob", Endpoint.parse("tls://localhost:16273"))
+        with pytest.raises(EndpointError, match="no relay can be reached at udp"):
+            clients.make("bob", Endpoint.parse("udp://localhost:16273"))
+        with pytest.raises(UsageError, match="is not encrypted"):
+            clients.make("bob", Endpoint.parse("tcp://localhost:16273"), server_name="localhost")
 
 
 async def test_receive_with_a_timeout(clients: Clients, relay: RelayServer) -> None:
