@@ -33,6 +33,14 @@ class Connect(Protocol):
     ) -> Wire: ...
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep relays of the tests away from the accounts and the mail of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def require_program() -> RequireProgram:
     """Gives the path of a program; without it the test is skipped, or fails where HAILER_NO_SKIP=1 (CI)."""

@@ -141,7 +141,8 @@ class Run(Protocol):
 def env(tmp_path: Path) -> dict[str, str]:
     """An environment without settings."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HAILER_", "_HAILER"))}
-    return {**clean, "XDG_CONFIG_HOME": str(tmp_path / "config"), "TERM": "xterm", "COLUMNS": "80"}
+    own = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    return {**clean, **own, "TERM": "xterm", "COLUMNS": "80"}
 
 
 @pytest.fixture
@@ -364,7 +365,7 @@ def running_relay(tmp_path: Path, *args: str) -> Iterator[str]:
     relay = Process(
         ("relay", "--listen", "tcp4://127.0.0.1:0", "--listen", f"unix:{tmp_path}/relay.sock", *args),
         tmp_path,
-        {**clean, "XDG_CONFIG_HOME": str(tmp_path)},
+        {**clean, "XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
     )
     try:
         line = relay.read_until(b"\nlistening on unix:").splitlines()[0]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hailer.errors import StoreError, UsageError
 from hailer.relay.accounts import AccountFile, Entry, parse
-from hailer.relay.core.accounts import Account
+from hailer.relay.core.accounts import Account, Accounts
 from hailer.relay.paths import accounts_beside, default_store
 
 if TYPE_CHECKING:
@@ -142,13 +142,13 @@ def test_a_life(file: AccountFile) -> None:
     assert before.account.digest == sha256(token.encode()).digest()
     made = datetime.fromisoformat(before.account.made.decode())
     assert abs((datetime.now(UTC) - made).total_seconds()) < 60
-    assert file.load(guests=False).admit(b"ann", token.encode(), b"").allowed
+    assert file.load(Accounts(), guests=False).admit(b"ann", token.encode(), b"").allowed
     new = file.rotate("ANN")
     after = file.read()[0]
     assert names(file) == ["Ann", "bob"]
     assert after.account.made == before.account.made
     assert after.rotated >= before.account.made
-    table = file.load(guests=True)
+    table = file.load(Accounts(), guests=True)
     assert table.guests
     assert not table.admit(b"ann", token.encode(), b"").allowed
     assert table.admit(b"ann", new.encode(), b"").allowed

@@ -146,6 +146,12 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     "  [default: of the same host]",
 )
 @option(
+    "--accounts/--open",
+    default=None,
+    help="Let in only names that have an account (hailer account), or guests too under other names."
+    "  [default: accounts if there are any]",
+)
+@option(
     "--store",
     default="memory",
     show_default=True,
@@ -172,6 +178,7 @@ def command(
     client_ca: str | None,
     client_certs: Any,
     origins: tuple[str, ...],
+    accounts: bool | None,
     store: str,
     web: str,
     log_format: LogFormat,
@@ -181,15 +188,16 @@ def command(
     """Run a relay: programs and people connect to it and talk by name.
 
     Prints "listening on ENDPOINT" for each endpoint once it does. SIGTERM and Ctrl-C end it politely; a
-    second one ends it at once. SIGHUP has it read its certificate again, and nobody notices; SIGUSR1 has it
-    log its counters.
+    second one ends it at once. SIGHUP has it read the accounts and its certificate again, and only whoever
+    has no account any more notices; SIGUSR1 has it log its counters.
     """
     if store != "memory":
         raise UsageError(f"a relay cannot keep mail in {store} yet: leave --store out, or say --store memory")
     if web != "none":
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
-    from hailer.net.notify import notify  # noqa: PLC0415 (not for --help)
-    from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415 (not for --help)
+    from hailer.net.notify import notify  # noqa: PLC0415 (these are not for --help)
+    from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415
+    from hailer.relay.paths import accounts_beside  # noqa: PLC0415
 
     log_to_standard_error(notes, log_format)
     settings = Settings(
@@ -203,6 +211,8 @@ def command(
         client_ca=client_ca,
         client_certs=client_certs,
         origins=checked_origins(origins),
+        accounts=str(accounts_beside(store)),
+        guests=None if accounts is None else not accounts,
     )
     server = RelayServer(settings)
     caught: list[int] = []

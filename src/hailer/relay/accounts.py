@@ -137,16 +137,25 @@ class AccountFile:
             raise StoreError(f"{self.path} is larger than {_MOST_BYTES >> 20} MiB: is it the accounts file?")
         return parse(text, str(self.path))
 
-    def load(self, *, guests: bool) -> Accounts:
-        """Read all accounts as a table for the relay's core.
+    def load(self, before: Accounts, *, guests: bool | None) -> Accounts:
+        """Read all accounts as the table for a relay, in the place of the one that it has.
 
         Args:
-            guests: see `Accounts`.
+            before: the table that it has; an empty one at the start.
+            guests: whether names that have no account are for anybody; None for as long as there are no
+                accounts at all. A relay that has once had some lets in nobody else, also if all go.
 
         Raises:
-            The same as `read`.
+            StoreError: the file cannot be read, is open to others, is not well-formed, or was there and
+                is no more.
         """
-        return Accounts((entry.account for entry in self.read()), guests=guests)
+        if self.exists():
+            accounts = [entry.account for entry in self.read()]
+        elif len(before):
+            raise StoreError(f"the accounts were in {self.path}, which is gone: put it back")
+        else:
+            accounts = []
+        return Accounts(accounts, guests=before.guests and not accounts if guests is None else guests)
 
     # for who runs it
 

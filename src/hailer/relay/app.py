@@ -6,14 +6,17 @@ import logging
 import socket
 import threading
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from hailer._version import __version__
 from hailer.endpoint import Endpoint
-from hailer.errors import EndpointError, ListenError, UsageError
+from hailer.errors import EndpointError, HailerError, ListenError, UsageError
 from hailer.logs import log_event
 from hailer.net.listen import listen
 from hailer.net.listener import OnceListener
+from hailer.relay.accounts import AccountFile
+from hailer.relay.core.accounts import Accounts
 from hailer.relay.core.limits import Limits
 from hailer.relay.edge.base import LAYERED, Gate
 from hailer.relay.grammar import MAX_LINE
@@ -64,6 +67,10 @@ class Settings:
         client_certs: whether clients may show one (``optional``) or have to (``required``).
         origins: the origins of pages that may connect by WebSocket, such as ``https://example.org``, or
             ``*``; None for pages of the same host only.
+        accounts: the file of the accounts (see `hailer.relay.accounts`), which need not exist; None for a
+            relay without accounts. Read again by `RelayServer.reload`.
+        guests: whether names that have no account are for anybody; None for as long as there are no
+            accounts at all.
     """
 
     listen: tuple[Endpoint, ...] = (DEFAULT_ENDPOINT,)
@@ -78,6 +85,8 @@ class Settings:
     client_ca: str | None = None
     client_certs: ClientCerts = "optional"
     origins: tuple[str, ...] | None = None
+    accounts: str | None = None
+    guests: bool | None = None
 
 
 class RelayServer:
@@ -90,15 +99,18 @@ class RelayServer:
         EndpointError: an endpoint of a kind that a relay cannot listen on.
         UsageError: an address that others can reach without TLS and accounts, unless `Settings.insecure`; a
             certificate that cannot be used, is missing or has no use; no such model.
+        StoreError: the accounts cannot be read.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        self._accounts = self._read_accounts(Accounts())
         for endpoint in self.settings.listen:
             self._check(endpoint)
         _check_certificate(self.settings)
         self._tls = _server_context(self.settings)
         self._edge = _make_edge(self.settings)
+        self._edge.set_accounts(self._accounts)
         self._listeners: list[Listener] = []
         self._reloading = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -134,20 +146,34 @@ class RelayServer:
         return self.endpoints
 
     def reload(self) -> None:
-        """Read the certificate, its key and the clients' authorities again, for connections from now on.
+        """Read the accounts again, and the certificate, its key and the clients' authorities.
 
-        Connections that there are stay as they are. What cannot be used is logged, and all stays as it was.
-        From any thread, not from a signal handler: it reads files.
+        Connections that there are stay as they are, but for those whose account is gone: they get BYE. What
+        cannot be used is logged, and what was before it stays. From any thread, not from a signal handler:
+        it reads files.
         """
         with self._reloading:
-            try:
-                self._tls = _server_context(self.settings)
-            except UsageError as error:
-                advice = "the one before stays: mend it and reload again"
-                log_event(log, logging.ERROR, "certificate", error=str(error), advice=advice)
-            else:
-                self._set_gate()
-                log_event(log, logging.INFO, "reloaded")
+            for what, file, read in (
+                ("certificate", self.settings.cert, self._reload_certificate),
+                ("accounts", self.settings.accounts, self._reload_accounts),
+            ):
+                if file is None:
+                    continue
+                try:
+                    read()
+                except HailerError as error:
+                    advice = "what was before stays: mend it and reload again"
+                    log_event(log, logging.ERROR, what, error=str(error), advice=advice)
+                else:
+                    log_event(log, logging.INFO, "reloaded", what=what)
+
+    def _reload_certificate(self) -> None:
+        self._tls = _server_context(self.settings)
+        self._set_gate()
+
+    def _reload_accounts(self) -> None:
+        self._accounts = self._read_accounts(self._accounts)
+        self._edge.set_accounts(self._accounts)
 
     def serve(self) -> None:
         """Bind if need be, and serve until `stop`; a relay serves once."""
@@ -181,7 +207,19 @@ class RelayServer:
             listener.close()
 
     def _check(self, endpoint: Endpoint) -> None:
-        _check(endpoint, insecure=self.settings.insecure, accounts=False)
+        _check(endpoint, insecure=self.settings.insecure, accounts=not self._accounts.guests)
+
+    def _read_accounts(self, before: Accounts) -> Accounts:
+        settings = self.settings
+        if settings.accounts is None:
+            if settings.guests is False:
+                raise UsageError("nobody could log in: give the file of the accounts, or let guests in")
+            return Accounts()
+        accounts = AccountFile(Path(settings.accounts)).load(before, guests=settings.guests)
+        if not (accounts.guests or len(accounts)):
+            advice = "nobody can log in: make one with hailer account add, and reload"
+            log_event(log, logging.WARNING, "no-accounts", file=settings.accounts, advice=advice)
+        return accounts
 
     def _take(self, listener: Listener) -> None:
         """Look at what is really listened on, which for ``fd://`` only the descriptor tells."""
