@@ -311,7 +311,7 @@ class Driver:
                 assert relay.directory.rooms[key] is room
                 assert peer in room.members
         for peer in self.peers:
-            assert peer.holders == waits_for.get(peer, 0) + (peer in relay.denials)
+            assert peer.holders == waits_for.get(peer, 0) + (peer in relay.denials) + (peer in relay._resting)
         for room in relay.directory.rooms.values():
             assert room.members
             assert all(member.rooms.get(room.key) is room for member in room.members)

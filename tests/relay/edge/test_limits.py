@@ -108,6 +108,7 @@ def test_the_limit_on_connections_pauses_accepting(start: Start, connect: Connec
     assert greeted(waiting[1:], 2.0) == waiting[1:]
     waiting[1].hello("late")
     assert relay.counters.sessions == 5
+    assert relay.counters.met["connections"] > 0
 
 
 def test_the_limit_for_each_source(
@@ -120,6 +121,7 @@ def test_the_limit_for_each_source(
     first, second = connect(where, "first"), connect(where, "second")
     third = connect(where)
     assert third.rest() == b"BYE :too many connections from your address\n"
+    assert relay.counters.met["per_source"] == 1
     third.close()
     assert first.sync() == second.sync() == []
     first.send("QUIT")
@@ -128,6 +130,22 @@ def test_the_limit_for_each_source(
     while (line := (again := connect(where)).raw_line()).startswith(b"BYE"):
         again.close()  # the relay has yet to see that the first one ended
     assert line.startswith(b"RELAY ")
+
+
+def test_a_client_that_is_too_fast_waits(start: Start, connect: Connect) -> None:
+    """200 commands at 100 a second, of which the first 100 are there at once: a second, and none is lost."""
+    relay = start(rate=100)
+    fast, other = connect(relay.endpoints[0], "fast"), connect(relay.endpoints[0], "other")
+    began = time.monotonic()
+    fast.send("\n".join(["SEND other :x"] * 200))
+    got = other.sync()
+    assert time.monotonic() - began < 0.5, "another has to wait"
+    while len(got) < 200:
+        got += [other.line()]
+    assert got == ["MSG fast other :x"] * 200
+    fast.sync()
+    assert 0.9 < time.monotonic() - began < 2.0
+    assert relay.counters.met["rate"] >= 1
 
 
 @pytest.mark.heavy

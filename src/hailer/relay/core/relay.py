@@ -110,6 +110,7 @@ class Relay:
         self.outboxes.now = now
         self.sessions[session] = None
         self.counters.sessions += 1
+        session.tokens = self._rate
         self.say(session, b"RELAY hailer/%s :say HELLO and a name to log in, or HELP\n" % self.version)
 
     def refuse(self, session: Session, reason: bytes, now: float) -> None:
@@ -197,11 +198,10 @@ class Relay:
         self.outboxes.now = now
         session.closing = True
         self._leave(session)
-        self._forget_denial(session)
+        self._end_waits(session)
         self._read_no_more(session)
         session.chunks.clear()
         session.waiting = 0
-        self._resting.pop(session, None)
         self.sessions.pop(session, None)
         self.outboxes.forget(session)
         self._settle()
@@ -305,7 +305,7 @@ class Relay:
         burst may be as long as one read, and is paid for by a longer rest.
         """
         now, rate = self.outboxes.now, self._rate
-        session.tokens = min(session.tokens + (now - session.tokens_at) * rate, max(rate, 1.0)) - commands
+        session.tokens = min(session.tokens + (now - session.tokens_at) * rate, rate) - commands
         session.tokens_at = now
         if session.tokens < 0 and not session.closing and session not in self._resting:
             self.counters.meet("rate", session)
@@ -329,7 +329,7 @@ class Relay:
         session.closing = session.careful = True
         session.closing_since = self.outboxes.now
         self._leave(session)
-        self._forget_denial(session)
+        self._end_waits(session)
         self._read_no_more(session)
         self.outboxes.let_go(session)
 
@@ -454,8 +454,10 @@ class Relay:
         if session.ended:
             self.answered.append(session)
 
-    def _forget_denial(self, session: Session) -> None:
+    def _end_waits(self, session: Session) -> None:
         if self.denials.drop(session):
+            session.holders -= 1
+        if self._resting.pop(session, None) is not None:
             session.holders -= 1
 
     @staticmethod
