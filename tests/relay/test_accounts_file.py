@@ -20,9 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hailer.errors import StoreError, UsageError
-from hailer.relay.accounts import AccountFile, Entry, parse
+from hailer.relay.accounts import AccountFile, Entry, accounts_beside, parse
 from hailer.relay.core.accounts import Account, Accounts
-from hailer.relay.paths import accounts_beside, default_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -329,18 +328,34 @@ def test_a_kill_in_the_middle_leaves_the_old_and_locks_nobody_out(file: AccountF
 # where it is
 
 
-def test_the_default_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for state, where in (
-        (None, tmp_path / ".local/state"),
-        ("relative", tmp_path / ".local/state"),
-        ("/x", Path("/x")),
-    ):
-        if state is None:
-            monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-        else:
-            monkeypatch.setenv("XDG_STATE_HOME", state)
-        assert default_store() == where / "hailer/relay.db"
-        for store in (None, "memory"):
-            assert accounts_beside(store) == where / "hailer/relay.db.accounts"
+def test_they_are_beside_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for store in (None, "memory"):
+        assert accounts_beside(store) == tmp_path / "hailer" / "relay.db.accounts"
     assert accounts_beside("a/b.db") == Path("a/b.db.accounts")
+    for store in ("", ".", "/"):
+        with pytest.raises(UsageError, match="is no file"):
+            accounts_beside(store)
+
+
+# a relay's table
+
+
+def test_a_relay_with_accounts_is_never_opened_by_their_going(file: AccountFile) -> None:
+    nobody = file.load(Accounts(), guests=None)
+    assert nobody.guests
+    file.add("ann")
+    ann = file.load(nobody, guests=None)
+    assert not ann.guests
+    file.remove("ann")
+    assert not file.load(ann, guests=None).guests
+    file.path.unlink()
+    with pytest.raises(StoreError, match="is gone: put it back"):
+        file.load(ann, guests=None)
+
+
+@pytest.mark.parametrize("guests", [False, True])
+def test_what_was_asked_for_counts(file: AccountFile, guests: bool) -> None:
+    assert file.load(Accounts(), guests=guests).guests is guests
+    file.add("ann")
+    assert file.load(Accounts(), guests=guests).guests is guests

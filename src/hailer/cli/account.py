@@ -60,8 +60,7 @@ def command(
     the accounts again at SIGHUP; then a removed account's connection ends, and an old token is none.
     """
     from hailer.cli.running import run  # noqa: PLC0415 (these are not for --help)
-    from hailer.relay.accounts import AccountFile  # noqa: PLC0415
-    from hailer.relay.paths import accounts_beside  # noqa: PLC0415
+    from hailer.relay.accounts import AccountFile, accounts_beside  # noqa: PLC0415
 
     if action == "list":
         if name is not None or token_file is not None:

@@ -196,8 +196,8 @@ def command(
     if web != "none":
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
     from hailer.net.notify import notify  # noqa: PLC0415 (these are not for --help)
+    from hailer.relay.accounts import accounts_beside  # noqa: PLC0415
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415
-    from hailer.relay.paths import accounts_beside  # noqa: PLC0415
 
     log_to_standard_error(notes, log_format)
     settings = Settings(

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 from hailer.errors import StoreError, UsageError
 from hailer.relay import grammar
 from hailer.relay.core.accounts import Account, Accounts
+from hailer.relay.store.place import default_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["AccountFile", "Entry", "parse"]
+__all__ = ["AccountFile", "Entry", "accounts_beside", "parse"]
 
 _MOST_BYTES = 64 << 20
 """Of the file: some 500,000 accounts. A wrong path, such as that of a device, ends here."""
@@ -55,6 +56,23 @@ class Entry:
     def name(self) -> str:
         """Its name, as it is shown."""
         return self.account.name.decode()
+
+
+def accounts_beside(store: str | None) -> Path:
+    """The accounts of the relay that has this store.
+
+    Args:
+        store: its path. With ``memory``, or none, the accounts are beside the default store: accounts
+            outlive a relay also when its mail does not.
+
+    Raises:
+        UsageError: it is no path of a file.
+        StoreError: the user has no home directory for the default store.
+    """
+    path = default_path() if store is None or store == "memory" else Path(store)
+    if not path.name:
+        raise UsageError(f"{store} is no file: give the store of the relay, such as relay.db")
+    return path.with_name(path.name + ".accounts")
 
 
 def parse(text: bytes, where: str) -> list[Entry]:
