@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
-from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hailer.endpoint import Endpoint
@@ -16,23 +15,37 @@ from hailer.errors import (
     EndpointError,
     HailerError,
     Refused,
-    RelayClosed,
-    TimedOut,
     UsageError,
 )
 from hailer.relay.client import commands
 from hailer.relay.client.answers import Answerer
 from hailer.relay.client.dialling import dial_relay
-from hailer.relay.client.events import Asked, Event, Gap, Joined, Left, Message, Offline, Online
+from hailer.relay.client.events import (
+    Asked,
+    Event,
+    Expired,
+    Gap,
+    Joined,
+    Left,
+    Offline,
+    Online,
+    RefusedPost,
+)
 from hailer.relay.client.inbox import Inbox
+from hailer.relay.client.journal import Journal
 from hailer.relay.client.keeper import Keeper, tell, within
+from hailer.relay.client.line import Post
 from hailer.relay.client.link import Link
+from hailer.relay.client.mailbox import Mailbox
+from hailer.relay.client.places import Places
+from hailer.relay.client.posts import Poster
 from hailer.relay.client.protocol import MAX_PAYLOAD, ClientProtocol
+from hailer.relay.client.receiving import Receiving
 from hailer.runtime.establish import TLS_SCHEMES
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     from hailer.relay.client.answers import AskHandler
@@ -50,20 +63,22 @@ _STREAMS = ("tcp", "tcp4", "tcp6", "tls", "ws", "wss", "unix", "fd", "stdio")
 _PARTING = 2.0
 """Seconds that `close` waits for the relay's BYE."""
 
-_TURN = 64
-"""Messages that an iteration gives before it lets other tasks run, PINGs be answered and more be read."""
 
-
-class RelayClient:
+class RelayClient(Receiving, Places):
     """One name at a relay: ``async with RelayClient("alice") as client: ...``.
 
     What the methods tell is a fact: `send` returns when the relay has taken the message for everybody
-    it is for, and raises Refused with the relay's reason when it has not. Nothing is ever sent twice: if
+    it is for, and raises Refused with the relay's reason when it has not. It is never sent twice: if
     the connection is lost before the relay's word came, ConnectionLost says that the outcome is unknown.
+    `post` returns when the relay has stored the message for receivers who may be away, and goes on over lost
+    connections: it is stored once, and in the order of the posts.
 
     When the connection is lost, the client dials again with growing pauses, logs in as the same
     session, and is in its rooms and watches its names again. Meanwhile every method waits for at most
     `timeout`. It gives up when its name has gone to somebody else, or a new login replaced it.
+
+    Mail comes among the messages, with a number; ``await message.ack()`` says that it is dealt with. What is
+    not acknowledged comes again to the next client of this name, never twice to the same one.
 
     Messages wait in a queue until they are received. When `queue_limit` of them (or 16 MiB) wait, the
     client stops reading, and the relay treats it as a slow receiver: it makes senders wait a moment, then
@@ -88,10 +103,19 @@ class RelayClient:
         on_connected: called after each login, once rooms and watches are there again.
         on_disconnected: called with the reason each time the connection is lost.
         on_gap: called with each `Gap`: messages for this client that the relay dropped as it did not
-            read them. Without it they are logged as warnings.
+            read them, or as its mailbox was full. Without it they are logged as warnings.
+        on_expired: called with each `Expired`: posts of this client that nobody fetched in time. Only with
+            it the relay is asked to tell.
+        on_refused: called with each `RefusedPost` that nobody waits for any more: it was posted without
+            waiting, or its caller has gone, perhaps with the program before. Without it they are logged.
         on_presence: called with Online and Offline of watched names, and with Joined and Left of others in
             this client's rooms.
         on_ask: answers questions; see the method of this name.
+        outbox: a file that keeps what is posted until it is stored, over the end of the program; for one
+            client at a time. It is made if it is not there. Without one, posts wait in memory.
+        post_limit: posts that wait to be stored before `post` waits to take more (also at 64 MiB).
+        cursor: mail up to this number has been dealt with, as the receiver's own records say: it is
+            acknowledged and not given again.
         queue_limit: messages that wait to be received before the client stops reading.
         heartbeat: seconds of silence before the relay is asked whether it is still there, and again until
             it is given up for lost; None never asks.
@@ -117,21 +141,26 @@ class RelayClient:
         on_connected: Callable[[], object] | None = None,
         on_disconnected: Callable[[HailerError], object] | None = None,
         on_gap: Callable[[Gap], object] | None = None,
+        on_expired: Callable[[Expired], object] | None = None,
+        on_refused: Callable[[RefusedPost], object] | None = None,
         on_presence: Callable[[Presence], object] | None = None,
         on_ask: AskHandler | None = None,
+        outbox: str | Path | None = None,
+        post_limit: int = 10_000,
+        cursor: int = 0,
         queue_limit: int = 10_000,
         heartbeat: float | None = 30.0,
         retry_delay: float = 0.5,
         max_payload: int = MAX_PAYLOAD,
     ) -> None:
         commands.hello(name, token)  # is it well-formed?
-        for callback in (on_connected, on_disconnected, on_gap, on_presence):
+        for callback in (on_connected, on_disconnected, on_gap, on_expired, on_refused, on_presence):
             if inspect.iscoroutinefunction(callback):
                 raise UsageError(
                     f"{callback.__name__} is async: give a plain function, which may start a task"
                 )
-        if queue_limit < 1 or max_payload < 1:
-            raise UsageError("queue_limit and max_payload allow nothing: give 1 or more")
+        if queue_limit < 1 or post_limit < 1 or max_payload < 1:
+            raise UsageError("queue_limit, post_limit and max_payload allow nothing: give 1 or more")
         endpoint = Endpoint.parse(relay) if isinstance(relay, str) else relay
         if endpoint.scheme not in _STREAMS:
             raise EndpointError(f"no relay can be reached at {endpoint}: give tcp://HOST:PORT or unix:PATH")
@@ -141,11 +170,19 @@ class RelayClient:
             )
         self._timeout = timeout
         self._on_gap = on_gap
+        self._on_expired = on_expired
+        self._on_refused = on_refused
         self._on_presence = on_presence
         self._heartbeat = heartbeat
         self._max_payload = max_payload
         self._answerer = Answerer(on_ask, max_payload)
         self._inbox = Inbox(queue_limit)
+        self._mailbox = Mailbox(cursor)
+        self._posts = Poster(
+            limit=post_limit,
+            on_refused=self._take_back,
+            journal=None if outbox is None else Journal(Path(outbox)),
+        )
         self._keeper = Keeper(
             endpoint,
             name,
@@ -153,15 +190,16 @@ class RelayClient:
             timeout=timeout,
             retry_delay=retry_delay if reconnect else None,
             dial=partial(dial_relay, tls=tls, server_name=server_name),
+            posts=self._posts,
+            notices=on_expired is not None,
             make_link=self._make_link,
             on_connected=on_connected,
             on_disconnected=on_disconnected,
-            on_end=self._inbox.end,
+            on_end=self._end,
         )
         self._left: asyncio.Future[None] | None = None
         self._refused: Refused | None = None
         self._refused_count = 0
-        self._turn = 0
 
     # coming and going
 
@@ -177,14 +215,17 @@ class RelayClient:
             RelayClosed: the relay takes nobody at the moment.
             ConnectionLost: the connection broke during the login.
             FramingError: what listens there is no relay.
-            UsageError: this client was connected before; make another.
+            UsageError: this client was connected before, so make another; or the outbox is another name's, or
+                in use.
+            StoreError: the outbox cannot be read or written.
         """
         await self._keeper.start()
 
     async def close(self) -> None:
-        """Log out and release everything; messages that were not received are forgotten.
+        """Log out and release everything; messages that were not received are forgotten, but mail is not.
 
-        Waits a short time for the relay to have read all that was sent. May be called twice.
+        What was posted and is not stored stays in the outbox, if there is one. Waits a short time for the
+        relay to have read all that was sent. May be called twice.
         """
         if self._left is not None:
             await asyncio.shield(self._left)
@@ -202,6 +243,7 @@ class RelayClient:
         finally:
             if link is not None:
                 await link.close()
+            await self._posts.close()
             self._left.set_result(None)
 
     async def __aenter__(self) -> Self:
@@ -223,68 +265,6 @@ class RelayClient:
         """Whether the client is logged in at this moment, as far as it knows."""
         link = self._keeper.link
         return link is not None and not link.ended.done()
-
-    @property
-    def rooms(self) -> frozenset[str]:
-        """The rooms that this client is in."""
-        return frozenset(self._keeper.rooms.values())
-
-    # receiving
-
-    def __aiter__(self) -> AsyncIterator[Message]:
-        """Give the messages as they come, until the relay says BYE for good or the client is closed.
-
-        Raises:
-            ConnectionLost: the connection was lost and `reconnect` is off.
-            Refused: the relay did not let this client in again.
-            FramingError: what came is nothing that a relay says.
-        """
-        return self
-
-    async def __anext__(self) -> Message:
-        self._turn += 1
-        if self._turn >= _TURN:
-            self._turn = 0
-            await asyncio.sleep(0)
-        try:
-            return await self.receive()
-        except (RelayClosed, ConnectionClosed):
-            raise StopAsyncIteration from None
-
-    async def receive(self, timeout: float | None = None) -> Message:
-        """Wait for the next message.
-
-        A cancelled or timed out receive loses nothing. Several tasks may receive: each message goes to one.
-
-        Args:
-            timeout: seconds; None waits for as long as it takes.
-
-        Raises:
-            TimedOut: none came in time.
-            ConnectionClosed: the client was closed.
-            RelayClosed: the relay said BYE, for good.
-            ConnectionLost: the connection was lost and `reconnect` is off.
-            Refused: the relay did not let this client in again.
-            FramingError: what came is nothing that a relay says.
-        """
-        message = self._inbox.take()
-        if message is None:
-            async with within(timeout, "no message came in time: receive again"):
-                while message is None:
-                    await self._inbox.wait()
-                    message = self._inbox.take()
-        return message
-
-    async def receive_many(self, timeout: float | None = None) -> list[Message]:
-        """Wait for messages and take all that have come, at least one.
-
-        Args and errors are those of `receive`.
-        """
-        async with within(timeout, "no message came in time: receive again"):
-            await self._inbox.wait()
-            while not (messages := self._inbox.take_all()):  # another task was quicker
-                await self._inbox.wait()
-        return messages
 
     # sending
 
@@ -315,18 +295,64 @@ class RelayClient:
         if link is None or not link.has_room:
             async with self._in_time("SEND"):
                 link = await self._keeper.ready()
-        link.post(line)
+        link.send(line)
 
-    async def drain(self) -> None:
-        """Wait until the relay has dealt with all that was sent.
+    async def post(self, to: str, payload: str | bytes, *, confirm: bool = True) -> None:
+        """Post a message for a name, which may be away, or for all members of a room.
+
+        It is stored once, however often the connection breaks, and behind what was posted before. Many may be
+        under way: ``await asyncio.gather(client.post(...), client.post(...))``. When `post_limit` of
+        them wait to be stored, `post` waits first.
+
+        A post whose caller gives up (TimedOut, or a cancelled task) is withdrawn if it was not sent yet. If
+        it was sent, or is in the outbox, it goes on being tried, and only `on_refused` tells if the relay
+        refuses it.
+
+        Args:
+            to: a name, or a room that this client has joined.
+            payload: text, sent as UTF-8, or bytes.
+            confirm: wait until it is stored. Without it, `post` returns when it will be sent (with an outbox,
+                when it is on disk there), and `drain` waits for all of them.
 
         Raises:
-            Refused: something sent with ``confirm=False`` since the last drain was refused; this is
+            Refused: it is not stored: ``unknown``, ``not-joined``, ``quota``, ``store`` ... An ``offline``
+                receiver is no reason. Nothing else that was posted is refused with it.
+            TimedOut: it was not stored in time; the message says which of the cases above it is.
+            ConnectionLost: the client will not connect again, and it is unknown whether it was stored, or it
+                stays in the outbox; the message says which.
+            ConnectionClosed: the same, and it was not sent.
+            StoreError: the outbox cannot be written; the post is not in it.
+            MessageError: the payload is too long or cannot be encoded; nothing was posted.
+            UsageError: `to` is neither a name nor a room; nothing was posted. Or too many messages wait to be
+                received, behind which the relay's word stands; then the post goes on being tried.
+        """
+        data = commands.as_bytes(payload, self._max_payload)
+        commands.post(0, to, b"")  # is it a name or a room?
+        self._keeper.check()
+        post = Post(to, data)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._posts.put(post, confirm)
+        except TimeoutError:
+            raise self._posts.late(post) from None
+
+    @property
+    def posts_waiting(self) -> int:
+        """How many posts are not known to be stored or refused, those from an outbox among them."""
+        return self._posts.count
+
+    async def drain(self) -> None:
+        """Wait until the relay has dealt with all that was sent, and has stored all that was posted.
+
+        Raises:
+            Refused: something sent or posted with ``confirm=False`` since the last drain was refused; this is
                 the first refusal, and says how many there were.
             ConnectionLost: the connection was lost, and what was sent without confirmation shortly before
                 may not have been taken.
             TimedOut: no word came in time.
         """
+        async with self._in_time("POST"):
+            await self._posts.drain()
         await self._call(b"", "PING")
         unknown, self._keeper.unknown = self._keeper.unknown, None
         refused, count = self._refused, self._refused_count
@@ -373,111 +399,23 @@ class RelayClient:
         self._answerer.handler = handler
         return handler
 
-    # rooms and presence
-
-    async def join(self, room: str) -> None:
-        """Enter a room; its messages come from now on, also after a new connection.
-
-        Raises:
-            Refused: the relay does not let this client in.
-            ConnectionLost: the connection was lost; the client is not in the room.
-            TimedOut: no word came in time.
-            UsageError: it is no room.
-        """
-        await self._call(commands.join(room), "JOIN")
-        self._keeper.rooms[room.lower()] = room
-
-    async def leave(self, room: str) -> None:
-        """Leave a room.
-
-        Raises:
-            Refused: this client was not in it.
-            TimedOut: no word came in time.
-            UsageError: it is no room.
-        """
-        line = commands.leave(room)
-        self._keeper.rooms.pop(room.lower(), None)  # whatever comes, it is not to be entered again
-        await self._call(line, "LEAVE")
-
-    async def who(self, room: str | None = None) -> list[str]:
-        """List who is logged in, or who is in a room.
-
-        Raises:
-            ConnectionLost: the connection was lost.
-            TimedOut: no word came in time.
-            UsageError: it is no room.
-        """
-        return await self._call(commands.who(room), "WHO")
-
-    async def watch(self, *names: str) -> None:
-        """Be told who comes and goes, by `on_presence`; what was watched before is watched no more.
-
-        Args:
-            names: whom to watch; none means everybody.
-
-        Raises:
-            Refused: these are too many.
-            ConnectionLost: the connection was lost.
-            TimedOut: no word came in time.
-            UsageError: one of these is no name.
-        """
-        await self._call(commands.watch(names), "WATCH")
-        self._keeper.watching = names
-
-    async def unwatch(self) -> None:
-        """Be told no more who comes and goes.
-
-        Raises:
-            ConnectionLost: the connection was lost.
-            TimedOut: no word came in time.
-        """
-        self._keeper.watching = None
-        await self._call(b"UNWATCH\n", "UNWATCH")
-
-    async def ping(self) -> float:
-        """Ask the relay for a sign of life.
-
-        Returns:
-            Seconds that it took, behind all that was sent before.
-
-        Raises:
-            ConnectionLost: the connection was lost.
-            TimedOut: no word came in time.
-        """
-        started = time.monotonic()
-        await self._call(b"", "PING")
-        return time.monotonic() - started
-
     # inside
-
-    async def _call(self, line: bytes, verb: str) -> list[str]:
-        async with self._in_time(verb):
-            link = await self._keeper.ready()
-            return await link.call(line, verb)
-
-    @asynccontextmanager
-    async def _in_time(self, verb: str) -> AsyncIterator[None]:
-        """Allow the relay the client's timeout."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                yield
-        except TimeoutError:
-            if self._keeper.link is None:
-                where = self._keeper.relay
-                raise TimedOut(f"the relay at {where} was not there in time: look whether it runs") from None
-            raise TimedOut(
-                f"the relay gave no answer to {verb} in time: look whether it runs, or allow more time"
-            ) from None
 
     def _make_link(self, transport: Transport) -> Link:
         return Link(
             transport,
             ClientProtocol(max_payload=self._max_payload, replier=self),
             self._inbox,
+            self._mailbox,
+            self._posts,
             on_event=self._take,
             on_refused=self._note_refusal,
             heartbeat=self._heartbeat,
         )
+
+    def _end(self, error: HailerError) -> None:
+        self._inbox.end(error)
+        self._posts.end(error)
 
     def _take(self, event: Event, link: Link) -> None:
         """Take an event that answers nothing."""
@@ -487,20 +425,31 @@ class RelayClient:
             case Gap():
                 if self._on_gap is None:
                     log.warning(
-                        "%d messages from %s were dropped since %s: this client did not receive them in time",
+                        "%d messages from %s were lost since %s: this client did not receive them in time",
                         event.count,
                         event.source,
                         event.since,
                     )
                 tell(self._on_gap, event)
+            case Expired():
+                if self._on_expired is None:  # asked for by an earlier client of this name
+                    log.warning("%d posts to %s expired unread since %s", event.count, event.to, event.since)
+                tell(self._on_expired, event)
+                self._mailbox.ack(event.number)
             case Joined() | Left():
                 if event.name.lower() != self._keeper.name.lower():
                     tell(self._on_presence, event)
             case Online() | Offline():
                 tell(self._on_presence, event)
 
+    def _take_back(self, post: RefusedPost) -> bool:
+        """Tell of a refused post that nobody waits for."""
+        self._note_refusal(Refused(post.code, "POST", post.explanation))
+        tell(self._on_refused, post)
+        return self._on_refused is not None
+
     def _note_refusal(self, refused: Refused) -> None:
         if self._refused is None:
             self._refused = refused
-            log.warning("a message sent without confirmation was refused: %s", refused)
+            log.warning("a message for whose outcome nobody waits was refused: %s", refused)
         self._refused_count += 1

@@ -7,7 +7,20 @@ from functools import lru_cache
 from hailer.errors import MessageError, UsageError
 from hailer.relay import grammar
 
-__all__ = ["answer", "as_bytes", "ask", "hello", "join", "leave", "quit_line", "send", "watch", "who"]
+__all__ = [
+    "ack",
+    "answer",
+    "as_bytes",
+    "ask",
+    "hello",
+    "join",
+    "leave",
+    "post",
+    "quit_line",
+    "send",
+    "watch",
+    "who",
+]
 
 
 def as_bytes(payload: str | bytes, most: int) -> bytes:
@@ -66,8 +79,14 @@ def _place(to: str) -> bytes:
     return _room(to) if to.startswith("#") else _name(to)
 
 
-def hello(name: str, token: str | None = None, session: str | None = None) -> bytes:
+def hello(name: str, token: str | None = None, session: str | None = None, *, notices: bool = False) -> bytes:
     """Log in.
+
+    Args:
+        name: who to be.
+        token: proves it, if the relay has accounts.
+        session: the session to go on with, or to begin.
+        notices: ask to be told of posts that expire unread.
 
     Raises:
         UsageError: the name, the token or the session id is not well-formed.
@@ -77,6 +96,8 @@ def hello(name: str, token: str | None = None, session: str | None = None) -> by
         words.append(b"token=" + _secret(token, "token"))
     if session is not None:
         words.append(b"session=" + _secret(session, "session id"))
+    if notices:
+        words.append(b"notices=1")
     return b" ".join(words) + b"\n"
 
 
@@ -87,6 +108,20 @@ def send(to: str, payload: bytes) -> bytes:
         UsageError: `to` is neither a name nor a room.
     """
     return b"".join(grammar.message(b"SEND", (_place(to),), payload))
+
+
+def post(number: int, to: str, payload: bytes) -> bytes:
+    """Durable mail to a name or a room.
+
+    Raises:
+        UsageError: `to` is neither a name nor a room.
+    """
+    return b"".join(grammar.message(b"POST", (b"%d" % number, _place(to)), payload))
+
+
+def ack(number: int) -> bytes:
+    """The mailbox is dealt with up to and with this entry."""
+    return b"ACK %d\n" % number
 
 
 def ask(number: str, to: str, payload: bytes) -> bytes:

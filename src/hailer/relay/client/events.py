@@ -14,6 +14,7 @@ __all__ = [
     "Bye",
     "End",
     "Event",
+    "Expired",
     "Fail",
     "Gap",
     "HelpLine",
@@ -27,7 +28,9 @@ __all__ = [
     "Ping",
     "Pong",
     "Presence",
+    "RefusedPost",
     "Replier",
+    "Stored",
     "Welcome",
 ]
 
@@ -38,21 +41,26 @@ class Replier(Protocol):
     async def send(self, to: str, payload: str | bytes, *, confirm: bool = True) -> None:
         """Send a message; see `hailer.relay.client.client.RelayClient.send`."""
 
+    async def ack(self, number: int) -> None:
+        """Acknowledge mail; see `hailer.relay.client.client.RelayClient.ack`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message for this client or for a room that it is in (MSG).
+    """A message for this client or for a room: a live one (MSG), or an entry of its mailbox (MAIL).
 
     Attributes:
         sender: the name that sent it.
         to: this client's name, or the room.
         payload: the bytes as they were sent.
+        number: of the entry in the mailbox, counting up; None for a live message.
     """
 
     sender: str
     to: str
     payload: bytes
     _replier: Replier | None = field(default=None, repr=False, compare=False)
+    number: int | None = None
 
     @property
     def text(self) -> str:
@@ -73,6 +81,17 @@ class Message:
             raise UsageError("this message came from no client: send a new one with RelayClient.send")
         to = self.to if self.to.startswith("#") else self.sender
         await self._replier.send(to, payload, confirm=confirm)
+
+    async def ack(self) -> None:
+        """Acknowledge it: it is dealt with, and the mailbox need not keep it. Nothing for a live message.
+
+        Raises:
+            The same as `RelayClient.ack`.
+        """
+        if self.number is not None:
+            if self._replier is None:
+                raise UsageError("this message came from no client: acknowledge one that was received")
+            await self._replier.ack(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +181,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Messages for this client that the relay dropped, as the client did not read them in time (GAP).
+    """Messages that this client missed (GAP): it did not read them in time, or its mailbox was full.
 
     Attributes:
         count: how many.
@@ -176,6 +195,30 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Every POST of this session up to this number is stored (STORED)."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Posts of this client that nobody fetched in time (EXPIRED): an entry of its mailbox.
+
+    Attributes:
+        number: of the entry.
+        to: whom they were for.
+        count: how many.
+        since: when the first of them was posted or dropped, RFC 3339 in UTC, by the relay's clock.
+    """
+
+    number: int
+    to: str
+    count: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """One command was refused (FAIL).
 
@@ -183,7 +226,7 @@ class Fail:
         code: the protocol's word for the reason.
         command: the refused verb.
         explanation: the relay's sentence.
-        id: which ASK or ANSWER it was, else empty; taken off the explanation.
+        id: which ASK, ANSWER or POST it was, else empty; taken off the explanation.
     """
 
     code: str
@@ -207,11 +250,15 @@ class Welcome:
         name: as it is registered.
         session: the secret by which this client can take its name over from a dead connection.
         relay: the software of the relay.
+        stored: every POST of the session up to this number is stored.
+        mail: how many entries wait in the mailbox.
     """
 
     name: str
     session: str
     relay: str = ""
+    stored: int = 0
+    mail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +302,23 @@ class Other:
     verb: str
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedPost:
+    """A post that the relay refused and whose caller was not there any more to be told.
+
+    Attributes:
+        to: whom it was for.
+        payload: the bytes as they were to be sent.
+        code: the protocol's word for the reason, such as ``quota``.
+        explanation: the relay's sentence.
+    """
+
+    to: str
+    payload: bytes
+    code: str
+    explanation: str
+
+
 Presence = Online | Offline | Joined | Left
 """Who comes and goes."""
 
@@ -269,6 +333,8 @@ Event = (
     | Here
     | End
     | Gap
+    | Stored
+    | Expired
     | Fail
     | Bye
     | Welcome

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
     from hailer.endpoint import Endpoint
     from hailer.relay.client.link import Link
+    from hailer.relay.client.posts import Poster
     from hailer.transport import Transport
 
 __all__ = ["Keeper", "tell", "within"]
+
+_PARTING = 2.0
+"""Seconds that a session which does not go on gets for its BYE."""
 
 log = logging.getLogger("hailer.relay.client")
 
@@ -42,6 +46,8 @@ class Keeper:
         timeout: seconds for connecting and logging in; None waits for ever.
         retry_delay: seconds before the first attempt to connect again; None makes none.
         dial: connects to where the relay is.
+        posts: what is posted; it names the session.
+        notices: ask to be told of posts that expire unread.
         make_link: makes a link of a new transport.
         on_connected: called after each login.
         on_disconnected: called with the reason each time the connection is lost.
@@ -65,6 +71,8 @@ class Keeper:
         timeout: float | None,
         retry_delay: float | None,
         dial: Callable[[Endpoint], Awaitable[Transport]],
+        posts: Poster,
+        notices: bool,
         make_link: Callable[[Transport], Link],
         on_connected: Callable[[], object] | None,
         on_disconnected: Callable[[HailerError], object] | None,
@@ -78,7 +86,8 @@ class Keeper:
         self.error: HailerError | None = None
         self.unknown: ConnectionLost | None = None
         self._token = token
-        self._session: str | None = None
+        self._posts = posts
+        self._notices = notices
         self._timeout = timeout
         self._retry_delay = retry_delay
         self._dial = dial
@@ -93,7 +102,12 @@ class Keeper:
         """Log in for the first time, and stay so from then on."""
         if self._task is not None or self.error is not None:
             raise UsageError("a client connects once: make another RelayClient")
-        link = await self._login()
+        await self._posts.open(self.name)
+        try:
+            link = await self._login()
+        except BaseException:
+            await self._posts.close()
+            raise
         self._task = asyncio.get_running_loop().create_task(
             self._keep(link), name=f"hailer-relay-{self.name}"
         )
@@ -111,6 +125,21 @@ class Keeper:
         link, self.link = self.link, None
         return link
 
+    def check(self) -> None:
+        """See that the client is connected or will be again.
+
+        Raises:
+            HailerError: it will not.
+            UsageError: it never was.
+        """
+        self._check_not_ended()
+        if self._task is None:
+            raise UsageError("this client is not connected: use it with (async) with, or connect() it first")
+
+    def _check_not_ended(self) -> None:
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
     async def ready(self) -> Link:
         """Give the link, once there is one with room for more.
 
@@ -125,12 +154,7 @@ class Keeper:
                     return link
                 await link.room()
                 continue
-            if self.error is not None:
-                raise self.error.with_traceback(None)
-            if self._task is None:
-                raise UsageError(
-                    "this client is not connected: use it with (async) with, or connect() it first"
-                )
+            self.check()
             self._changed.clear()
             await self._changed.wait()
 
@@ -138,20 +162,33 @@ class Keeper:
         """Connect, log in, and be where the client was before."""
         late = f"the relay at {self.relay} did not let {self.name} in in time: look whether it runs"
         async with within(self._timeout, late):
-            link = self._make_link(await self._dial(self.relay))
-            try:
-                welcome = await link.login(commands.hello(self.name, self._token, self._session))
-                self.name, self._session = welcome.name, welcome.session or None
-                await self._restore(link)
-            except BaseException:
-                await link.close()
-                raise
-            if self.error is not None:  # stopped meanwhile
-                await link.close()
-                raise self.error
+            link = await self._login_once() or await self._login_once()  # the second time in a new session
+            if link is None:
+                raise ConnectionLost(
+                    "the relay knows a session that was made just now: look what listens there"
+                )
         self.link = link
+        self._posts.attach(link)
         self._changed.set()
         tell(self._on_connected)
+        return link
+
+    async def _login_once(self) -> Link | None:
+        """Log in; None if the session does not go on, and the login is to be made with the new one."""
+        link = self._make_link(await self._dial(self.relay))
+        try:
+            hello = commands.hello(self.name, self._token, self._posts.session, notices=self._notices)
+            welcome = await link.login(hello)
+            self.name = welcome.name
+            if not await self._posts.resume(welcome):
+                await link.leave(_PARTING)
+                await link.close()
+                return None
+            await self._restore(link)
+            self._check_not_ended()  # meanwhile
+        except BaseException:
+            await link.close()
+            raise
         return link
 
     async def _restore(self, link: Link) -> None:
@@ -180,6 +217,7 @@ class Keeper:
                     f"the connection was lost ({error}) and what was sent without confirmation shortly before"
                     " it may not have arrived: ask the receiver or send it again"
                 )
+            self._posts.lost()
             await link.close()
             tell(self._on_disconnected, error)
             if self._retry_delay is None or _is_final(error):

@@ -1,22 +1,11 @@
-"""One connection to a relay: what goes out in order, and what comes back matched to it.
-
-The relay answers the commands of one client in the order in which they were sent, and says nothing of a
-SEND that it took. So each command whose outcome somebody awaits is followed by a PING of its own, the
-fence: a FAIL that comes between the PONG before it and its own PONG belongs to it, and no FAIL until
-then means that it was done. The fences travel with the commands; none waits for another. Commands that
-nobody waits for share one fence, which is added when the next awaited command comes.
-
-One fence for several awaited SENDs would tell whether all were taken, but not which one was refused.
-"""
+"""One connection to a relay: what goes out in order, and what comes back handed to whom it concerns."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hailer.connection import READ_SIZE
 from hailer.errors import (
@@ -35,6 +24,7 @@ from hailer.relay.client.events import (
     Asked,
     Bye,
     Event,
+    Expired,
     Fail,
     Gap,
     Here,
@@ -45,14 +35,18 @@ from hailer.relay.client.events import (
     Online,
     Ping,
     Pong,
+    Stored,
     Welcome,
 )
+from hailer.relay.client.exchanges import Exchanges, unknown
 from hailer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from hailer.relay.client.inbox import Inbox
+    from hailer.relay.client.mailbox import Mailbox
+    from hailer.relay.client.posts import Poster
     from hailer.relay.client.protocol import ClientProtocol
     from hailer.transport import Transport
 
@@ -67,17 +61,6 @@ _SIGN_OF_LIFE = 15.0
 """Seconds between the PONGs that tell the relay that a client which reads nothing is still there."""
 
 
-@dataclass(slots=True, eq=False)
-class _Exchange:
-    """A command and what the relay says to it, up to the PONG that ends it."""
-
-    verb: str
-    token: str = ""  # "" as long as its PING has not been sent
-    answer: asyncio.Future[list[str]] | None = None
-    names: list[str] = field(default_factory=list)
-    refusal: Refused | None = None
-
-
 class Link:
     """One connection, logged in or about to be.
 
@@ -85,6 +68,8 @@ class Link:
         transport: carries the bytes; owned by the link from now on.
         protocol: makes events of them.
         inbox: takes the messages, and has the link stop reading when it is full.
+        mailbox: knows which mail is new.
+        posts: what is posted, and told what became of it.
         on_event: called with each event that answers nothing, Asked, Gap and presence, and this link.
         on_refused: called with the refusals of what nobody waits for.
         heartbeat: seconds of silence after which the relay is asked whether it is there, and as long
@@ -99,6 +84,8 @@ class Link:
         transport: Transport,
         protocol: ClientProtocol,
         inbox: Inbox,
+        mailbox: Mailbox,
+        posts: Poster,
         *,
         on_event: Callable[[Event, Link], None],
         on_refused: Callable[[Refused], None],
@@ -107,15 +94,16 @@ class Link:
         self._transport = transport
         self._protocol = protocol
         self._inbox = inbox
+        self._mailbox = mailbox
+        self._posts = posts
         self._on_event = on_event
-        self._on_refused = on_refused
         self._heartbeat = heartbeat
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[HailerError] = loop.create_future()
         self._welcome: asyncio.Future[Welcome] | None = None
-        self._exchanges: deque[_Exchange] = deque()
+        self._exchanges = Exchanges(self.say, on_refused)
         self._asks: dict[str, asyncio.Future[bytes]] = {}
-        self._count = 0
+        self._asked = 0
         self._out: list[bytes] = []
         self._out_size = 0
         self._to_write = asyncio.Event()
@@ -123,6 +111,7 @@ class Link:
         self._wait_for_room = 0
         self._stir = asyncio.Event()
         self._leaving = False
+        mailbox.begin(self.say)
         self._tasks = [
             loop.create_task(self._until_it_ends(self._read()), name="hailer-relay-read"),
             loop.create_task(self._until_it_ends(self._write()), name="hailer-relay-write"),
@@ -131,7 +120,7 @@ class Link:
     @property
     def unconfirmed(self) -> bool:
         """Whether something was sent without waiting of which it is not known that the relay took it."""
-        return any(exchange.answer is None and exchange.verb == "SEND" for exchange in self._exchanges)
+        return self._exchanges.unconfirmed
 
     @property
     def has_room(self) -> bool:
@@ -171,11 +160,13 @@ class Link:
             Refused: it was not done, and why.
             ConnectionLost: the connection is over, and it is unknown whether it was done.
         """
-        exchange = _Exchange(verb, answer=asyncio.get_running_loop().create_future())
-        self._fence(exchange, line)
+        answer = self._exchanges.call(line, verb)
         self._stir.set()
-        assert exchange.answer is not None
-        return await exchange.answer
+        return await answer
+
+    def fence(self, on_pong: Callable[[], object]) -> None:
+        """Have a function called once the relay has dealt with all that was sent before."""
+        self._exchanges.fence(on_pong)
 
     async def ask(self, to: str, payload: bytes) -> bytes:
         """Ask and wait for the answer; `room` is to be waited for first.
@@ -184,8 +175,8 @@ class Link:
             Refused: there will be none, and why.
             ConnectionLost: the connection is over.
         """
-        self._count += 1
-        number = str(self._count)
+        self._asked += 1
+        number = str(self._asked)
         self.say(commands.ask(number, to, payload))
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asks[number] = future
@@ -195,11 +186,9 @@ class Link:
         finally:
             self._asks.pop(number, None)
 
-    def post(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         """Send a SEND for whose outcome nobody waits."""
-        if not self._exchanges or self._exchanges[-1].token:
-            self._exchanges.append(_Exchange("SEND"))
-        self.say(line)
+        self._exchanges.unawaited(line)
 
     def say(self, line: bytes) -> None:
         """Have a line written, together with all that is said in this turn of the loop."""
@@ -211,6 +200,10 @@ class Link:
         """Send what may as well be left out when the relay does not read what it gets."""
         if self.has_room:
             self.say(line)
+
+    def look(self) -> None:
+        """Look again whether there is a reason to read: somebody began to wait for the relay's word."""
+        self._stir.set()
 
     async def room(self) -> None:
         """Wait until the relay has read enough of what was sent: back-pressure; or until the end."""
@@ -228,6 +221,7 @@ class Link:
         self._leaving = True
         self._stir.set()
         if not self.ended.done():
+            self._mailbox.flush()
             self.say(commands.quit_line())
             await asyncio.wait([self.ended], timeout=seconds)
 
@@ -239,12 +233,10 @@ class Link:
         self._room.set()
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(error)
-        for exchange in self._exchanges:
-            if exchange.answer is not None and not exchange.answer.done():
-                exchange.answer.set_exception(_unknown(exchange.verb, error))
+        self._exchanges.end(error)
         for future in self._asks.values():
             if not future.done():
-                future.set_exception(_unknown("ASK", error))
+                future.set_exception(unknown("ASK", error))
 
     async def close(self) -> None:
         """Release everything, at once; an error or the relay's BYE has ended the link before."""
@@ -294,7 +286,7 @@ class Link:
                         " whether it runs and the network is there"
                     ) from None
                 silent = True
-                self._fence(_Exchange("PING"), b"")
+                self._exchanges.beat()
                 continue
             silent = False
             if not data:
@@ -326,21 +318,21 @@ class Link:
             self._logging_in
             or self._wait_for_room > 0
             or any(not future.done() for future in self._asks.values())
-            or any(e.answer is not None and not e.answer.done() for e in self._exchanges)
+            or self._exchanges.awaited
+            or self._posts.awaited
         )
 
     def _disappoint(self) -> None:
         """Tell those who wait for an answer that it stands behind too many messages that nobody receives."""
-        waiting: list[asyncio.Future[Any]] = [*self._asks.values()]
-        waiting += [e.answer for e in self._exchanges if e.answer is not None]
-        for future in waiting:
+        error = UsageError(
+            "the relay's answer stands behind too many messages that were not received:"
+            " receive them in another task while you wait, or allow more with queue_limit"
+        )
+        for future in self._asks.values():
             if not future.done():
-                future.set_exception(
-                    UsageError(
-                        "the relay's answer stands behind too many messages that were not received:"
-                        " receive them in another task while you wait, or allow more with queue_limit"
-                    )
-                )
+                future.set_exception(error)
+        self._exchanges.disappoint(error)
+        self._posts.disappoint(error)
 
     # what the relay says
 
@@ -349,7 +341,8 @@ class Link:
         try:
             for event in events:
                 if type(event) is Message:
-                    messages.append(event)
+                    if event.number is None or self._is_new(event.number):
+                        messages.append(event)
                 else:
                     if messages:
                         self._hand_over(messages)
@@ -359,6 +352,9 @@ class Link:
             if messages:
                 self._hand_over(messages)
 
+    def _is_new(self, number: int) -> bool:
+        return not self._leaving and self._mailbox.take(number)
+
     def _hand_over(self, messages: list[Message]) -> None:
         if not self._leaving:
             self._inbox.put(messages)
@@ -366,7 +362,7 @@ class Link:
     def _take(self, event: Event | FramingError) -> None:
         match event:
             case Pong():
-                self._pong(event.token)
+                self._exchanges.pong(event.token)
             case Fail():
                 self._fail(event)
             case Answered():
@@ -374,8 +370,12 @@ class Link:
                 if future is not None and not future.done():
                     future.set_result(event.payload)
             case Here():
-                if self._exchanges and self._exchanges[0].verb == "WHO":
-                    self._exchanges[0].names.extend(event.names)
+                self._exchanges.listed(event)
+            case Stored():
+                self._posts.stored(event.number)
+            case Expired():
+                if self._is_new(event.number):
+                    self._on_event(event, self)
             case Ping():
                 self.say_if_room(f"PONG {event.token}".rstrip().encode() + b"\n")
             case Welcome():
@@ -388,58 +388,14 @@ class Link:
             case FramingError():
                 raise event
 
-    def _pong(self, token: str) -> None:
-        if not token or not self._exchanges or self._exchanges[0].token != token:
-            return
-        exchange = self._exchanges.popleft()
-        answer = exchange.answer
-        if answer is None or answer.done():
-            return
-        if exchange.refusal is not None:
-            answer.set_exception(exchange.refusal)
-        else:
-            answer.set_result(exchange.names)
-
     def _fail(self, event: Fail) -> None:
-        refusal = Refused(event.code, event.command, printable(event.explanation))
         if event.command == "ASK":
             future = self._asks.get(event.id)
             if future is not None and not future.done():
-                future.set_exception(refusal)
-            return
-        if self._logging_in and self._welcome is not None:
-            self._welcome.set_exception(refusal)
-            return
-        exchange = self._exchanges[0] if self._exchanges else None
-        # A line or payload that was too long for the relay is refused under these names, before the BYE.
-        if exchange is None or event.command not in (exchange.verb, "LINE", "PAYLOAD"):
-            log.debug("the relay refused %s: %s", event.command, refusal)
-        elif exchange.answer is not None:
-            exchange.refusal = refusal
-        elif exchange.verb == "SEND":
-            self._on_refused(refusal)
-
-    # inside
-
-    def _fence(self, exchange: _Exchange, line: bytes) -> None:
-        if self._exchanges and not self._exchanges[-1].token:
-            self.say(self._ping(self._exchanges[-1]))
-        self._exchanges.append(exchange)
-        self.say(line + self._ping(exchange))
-
-    def _ping(self, exchange: _Exchange) -> bytes:
-        self._count += 1
-        exchange.token = str(self._count)
-        return b"PING %d\n" % self._count
-
-
-def _unknown(verb: str, error: HailerError) -> HailerError:
-    """What somebody gets who waits for an answer when the connection ends."""
-    if verb == "PING":
-        return ConnectionLost(f"the connection to the relay is over ({error}): try again")
-    lost = ConnectionLost(
-        f"the connection to the relay is over ({error}) and it is unknown whether {verb} was done: ask the"
-        " receiver or send it again"
-    )
-    lost.__cause__ = error
-    return lost
+                future.set_exception(Refused(event.code, "ASK", printable(event.explanation)))
+        elif event.command == "POST":
+            self._posts.refused(event)
+        elif self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(Refused(event.code, event.command, printable(event.explanation)))
+        else:
+            self._exchanges.refused(event)

@@ -20,6 +20,7 @@ from hailer.relay.client.events import (
     Bye,
     End,
     Event,
+    Expired,
     Fail,
     Gap,
     HelpLine,
@@ -33,6 +34,7 @@ from hailer.relay.client.events import (
     Ping,
     Pong,
     Replier,
+    Stored,
     Welcome,
 )
 
@@ -47,9 +49,12 @@ MAX_PAYLOAD = 1 << 20
 _MOST_HEADS = 20_000
 """Heads of MSG lines that are kept: one for each sender and room, about 6 MiB at most."""
 
+_DIGITS = 18
+"""Of the longest number that is taken: more than any relay counts, and less than a machine word."""
+
 _VERB = re.compile(rb"[A-Z][A-Z0-9-]{0,31}")
 _FIRST = (b"RELAY", b"BYE", b"FAIL")
-_COUNTED = {b"MSG": 3, b"ASKED": 3, b"ANSWERED": 3}
+_COUNTED = {b"MSG": 3, b"MAIL": 4, b"ASKED": 3, b"ANSWERED": 3}
 """The words, the verb among them, before a payload that may be counted."""
 
 
@@ -195,7 +200,7 @@ class ClientProtocol:
             self._greeted = True
         if colon:
             event = self._event(words, text)
-            if type(event) is Message:
+            if type(event) is Message and event.number is None:
                 if len(self._heads) >= _MOST_HEADS:
                     self._heads.clear()
                 self._heads[head] = (event.sender, event.to)
@@ -218,6 +223,9 @@ class ClientProtocol:
         verb = words[0]
         if verb == b"MSG" and text is not None and len(words) == 3:
             return Message(_name(words[1]), _place(words[2]), text, self._replier)
+        if verb == b"MAIL" and text is not None and len(words) == 4:
+            number = _number(words[1])
+            return Message(_name(words[2]), _place(words[3]), text, self._replier, number)
         make = _EVENTS.get(verb)
         if make is None:
             return Other(verb.decode())
@@ -309,18 +317,33 @@ def _end(words: list[bytes], text: bytes | None) -> Event:
     return End(of.decode())
 
 
+def _number(word: bytes) -> int:
+    if not word.isdigit() or len(word) > _DIGITS:
+        raise _no_relay("a number that is none", word)
+    return int(word)
+
+
 def _gap(words: list[bytes], text: bytes | None) -> Event:
     count, source = words
-    number = grammar.count_of(count)
-    if number is None:
-        raise ValueError
-    return Gap(number, _place(source), _text(text).removeprefix("since "))
+    return Gap(_number(count), _place(source), _text(text).removeprefix("since "))
+
+
+def _stored(words: list[bytes], text: bytes | None) -> Event:
+    (number,) = words
+    _no_text(text)
+    return Stored(_number(number))
+
+
+def _expired(words: list[bytes], text: bytes | None) -> Event:
+    number, to, count = words
+    since = _text(text).removeprefix("since ")
+    return Expired(_number(number), _place(to), _number(count), since)
 
 
 def _fail(words: list[bytes], text: bytes | None) -> Event:
     code, command = words
     explanation, number = _text(text), ""
-    if command in (b"ASK", b"ANSWER"):
+    if command in (b"ASK", b"ANSWER", b"POST"):
         start, colon, end = explanation.partition(": ")
         if colon and grammar.is_token(start.encode()):
             number, explanation = start, end
@@ -336,7 +359,8 @@ def _welcome(words: list[bytes], text: bytes | None) -> Event:
     _no_text(text)
     name, *rest = words
     options = {key: value.decode() for key, _, value in (word.partition(b"=") for word in rest)}
-    return Welcome(_name(name), options.get(b"session", ""), options.get(b"relay", ""))
+    stored, mail = (_number(options.get(key, "0").encode()) for key in (b"stored", b"mail"))
+    return Welcome(_name(name), options.get(b"session", ""), options.get(b"relay", ""), stored, mail)
 
 
 def _beat(make: type[Ping | Pong]) -> Callable[[list[bytes], bytes | None], Event]:
@@ -364,6 +388,9 @@ def _message(_words: list[bytes], _text: bytes | None) -> Event:
 
 _EVENTS: dict[bytes, Callable[[list[bytes], bytes | None], Event]] = {
     b"MSG": _message,
+    b"MAIL": _message,
+    b"STORED": _stored,
+    b"EXPIRED": _expired,
     b"ASKED": _asked,
     b"ANSWERED": _answered,
     b"JOINED": _in_room(Joined),
