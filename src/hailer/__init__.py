@@ -45,12 +45,14 @@ if TYPE_CHECKING:
     from hailer.net.certificates import server_context as server_context
     from hailer.relay.client.client import RelayClient as RelayClient
     from hailer.relay.client.events import Asked as Asked
+    from hailer.relay.client.events import Expired as Expired
     from hailer.relay.client.events import Gap as Gap
     from hailer.relay.client.events import Joined as Joined
     from hailer.relay.client.events import Left as Left
     from hailer.relay.client.events import Message as Message
     from hailer.relay.client.events import Offline as Offline
     from hailer.relay.client.events import Online as Online
+    from hailer.relay.client.events import RefusedPost as RefusedPost
     from hailer.server import Server as Server
     from hailer.transport import RecordTransport as RecordTransport
     from hailer.transport import Transport as Transport
@@ -89,12 +91,14 @@ _HOME = {
     "server_context": "hailer.net.certificates",
     "RelayClient": "hailer.relay.client.client",
     "Asked": "hailer.relay.client.events",
+    "Expired": "hailer.relay.client.events",
     "Gap": "hailer.relay.client.events",
     "Joined": "hailer.relay.client.events",
     "Left": "hailer.relay.client.events",
     "Message": "hailer.relay.client.events",
     "Offline": "hailer.relay.client.events",
     "Online": "hailer.relay.client.events",
+    "RefusedPost": "hailer.relay.client.events",
     "connect": "hailer.connecting",
     "Server": "hailer.server",
     "RecordTransport": "hailer.transport",

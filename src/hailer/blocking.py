@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from hailer.errors import ConnectionClosed, HailerError, RelayClosed, UsageError
 from hailer.relay.client import answers as aio_answers
 from hailer.relay.client import client as aio
-from hailer.relay.client.events import Asked, Gap, Presence
+from hailer.relay.client.events import Asked, Expired, Gap, Presence, RefusedPost
 from hailer.relay.client.protocol import MAX_PAYLOAD
 from hailer.runtime.aio import loop_factory
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from hailer.endpoint import Endpoint
@@ -50,18 +51,20 @@ _AT_EXIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message for this client or for a room that it is in.
+    """A message for this client or for a room: a live one, or an entry of its mailbox.
 
     Attributes:
         sender: the name that sent it.
         to: this client's name, or the room.
         payload: the bytes as they were sent.
+        number: of the entry in the mailbox, counting up; None for a live message.
     """
 
     sender: str
     to: str
     payload: bytes
     _client: RelayClient | None = field(default=None, repr=False, compare=False)
+    number: int | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +79,16 @@ class Message:
         if self._client is None:
             raise UsageError("this message came from no client: send a new one with RelayClient.send")
         self._client.send(self.to if self.to.startswith("#") else self.sender, payload, confirm=confirm)
+
+    def ack(self) -> None:
+        """Acknowledge it: it is dealt with, and the mailbox need not keep it. Nothing for a live message.
+
+        Errors are those of `RelayClient.ack`.
+        """
+        if self.number is not None:
+            if self._client is None:
+                raise UsageError("this message came from no client: acknowledge one that was received")
+            self._client.ack(self.number)
 
 
 class RelayClient:
@@ -99,8 +112,13 @@ class RelayClient:
         on_connected: Callable[[], object] | None = None,
         on_disconnected: Callable[[HailerError], object] | None = None,
         on_gap: Callable[[Gap], object] | None = None,
+        on_expired: Callable[[Expired], object] | None = None,
+        on_refused: Callable[[RefusedPost], object] | None = None,
         on_presence: Callable[[Presence], object] | None = None,
         on_ask: AskHandler | None = None,
+        outbox: str | Path | None = None,
+        post_limit: int = 10_000,
+        cursor: int = 0,
         queue_limit: int = 10_000,
         heartbeat: float | None = 30.0,
         retry_delay: float = 0.5,
@@ -117,8 +135,13 @@ class RelayClient:
             on_connected=on_connected,
             on_disconnected=on_disconnected,
             on_gap=on_gap,
+            on_expired=on_expired,
+            on_refused=on_refused,
             on_presence=on_presence,
             on_ask=None if on_ask is None else _in_thread(on_ask),
+            outbox=outbox,
+            post_limit=post_limit,
+            cursor=cursor,
             queue_limit=queue_limit,
             heartbeat=heartbeat,
             retry_delay=retry_delay,
@@ -144,9 +167,10 @@ class RelayClient:
             raise
 
     def close(self) -> None:
-        """Log out and release everything; messages that were not received are forgotten.
+        """Log out and release everything; messages that were not received are forgotten, but mail is not.
 
-        Waits a short time for the relay to have read all that was sent. May be called twice.
+        What was posted and is not stored stays in the outbox, if there is one. Waits a short time for the
+        relay to have read all that was sent. May be called twice.
         """
         self._closed = True
         if self._background is not None:
@@ -209,11 +233,27 @@ class RelayClient:
                 break
         return messages
 
+    def ack(self, number: int) -> None:
+        """Say that one entry of the mailbox is dealt with. See `hailer.RelayClient.ack`."""
+        self._run(self._client.ack(number))
+
     # sending
 
     def send(self, to: str, payload: str | bytes, *, confirm: bool = True) -> None:
         """Send a message to a name or a room. See `hailer.RelayClient.send`."""
         self._run(self._client.send(to, payload, confirm=confirm))
+
+    def post(self, to: str, payload: str | bytes, *, confirm: bool = True) -> None:
+        """Post a message for a name, which may be away, or a room. See `hailer.RelayClient.post`.
+
+        To have many under way: ``confirm=False`` and `drain`, or several threads.
+        """
+        self._run(self._client.post(to, payload, confirm=confirm))
+
+    @property
+    def posts_waiting(self) -> int:
+        """How many posts are not known to be stored or refused, those from an outbox among them."""
+        return self._client.posts_waiting
 
     def drain(self) -> None:
         """Wait until the relay has dealt with all that was sent. See `hailer.RelayClient.drain`."""
@@ -259,7 +299,8 @@ class RelayClient:
     async def _fill(self, timeout: float | None) -> None:
         # What was taken goes into the queue in the same step: nothing is lost if the caller is interrupted.
         for message in await self._client.receive_many(timeout):
-            self._taken.append(Message(message.sender, message.to, message.payload, self))
+            taken = Message(message.sender, message.to, message.payload, self, message.number)
+            self._taken.append(taken)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self._background is None:

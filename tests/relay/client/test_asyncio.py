@@ -13,6 +13,8 @@ from hailer.errors import ConnectionLost, Refused, RelayClosed, UsageError
 from hailer.relay.client.events import Bye, Event, Fail, Here, Ping, Pong
 from hailer.relay.client.inbox import Inbox
 from hailer.relay.client.link import WRITE_HIGH, Link
+from hailer.relay.client.mailbox import Mailbox
+from hailer.relay.client.posts import Poster
 from hailer.relay.client.protocol import ClientProtocol
 
 if TYPE_CHECKING:
@@ -139,6 +141,8 @@ class Pair:
             self.wire,  # type: ignore[arg-type]  # it has no endpoints
             ClientProtocol(),
             Inbox(100),
+            Mailbox(),
+            Poster(limit=100, on_refused=lambda _: False),
             on_event=lambda event, _: self.events.append(event),
             on_refused=self.refused.append,
             heartbeat=None,
@@ -176,8 +180,8 @@ def pairs() -> Callable[[], Any]:
 async def test_fences_travel_with_their_commands_in_one_write(pairs: Callable[[], Any]) -> None:
     async with pairs() as pair:
         link = pair.link
-        link.post(b"SEND bob :a\n")
-        link.post(b"SEND bob :b\n")
+        link.send(b"SEND bob :a\n")
+        link.send(b"SEND bob :b\n")
         first = asyncio.ensure_future(link.call(b"SEND bob :c\n", "SEND"))
         second = asyncio.ensure_future(link.call(b"WHO\n", "WHO"))
         await settle()
@@ -246,10 +250,10 @@ async def test_senders_wait_when_nothing_is_read_and_end_with_the_connection(
     async with pairs() as pair:
         link = pair.link
         pair.wire.open.clear()
-        link.post(b"SEND bob :first\n")
+        link.send(b"SEND bob :first\n")
         await settle()
         while link.has_room:
-            link.post(b"SEND bob :" + b"x" * 1000 + b"\n")
+            link.send(b"SEND bob :" + b"x" * 1000 + b"\n")
         waiting = [asyncio.ensure_future(link.room()) for _ in range(3)]
         await settle()
         assert not any(task.done() for task in waiting)
@@ -257,10 +261,10 @@ async def test_senders_wait_when_nothing_is_read_and_end_with_the_connection(
         await asyncio.gather(*waiting)
         assert link.unconfirmed
         pair.wire.open.clear()
-        link.post(b"SEND bob :again\n")
+        link.send(b"SEND bob :again\n")
         await settle()
         while link.has_room:
-            link.post(b"SEND bob :" + b"x" * 1000 + b"\n")
+            link.send(b"SEND bob :" + b"x" * 1000 + b"\n")
         late = asyncio.ensure_future(link.room())
         await settle()
         assert not late.done()

@@ -30,8 +30,8 @@ def test_both_clients_have_the_same_names_and_arguments() -> None:
     def parts(kind: type[Any]) -> dict[str, list[tuple[str, Any, Any]]]:
         return {
             name: [(p.name, p.kind, p.default) for p in inspect.signature(value).parameters.values()]
-            for name, value in vars(kind).items()
-            if inspect.isfunction(value) and (not name.startswith("_") or name == "__init__")
+            for name, value in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_") or name == "__init__"
         }
 
     assert parts(hailer.RelayClient) == parts(blocking.RelayClient)

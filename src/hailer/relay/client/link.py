@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,9 @@ log = logging.getLogger("hailer.relay.client")
 
 WRITE_HIGH = 256 * 1024
 """Bytes that wait to be handed to the transport before senders wait."""
+
+_DIGITS = 18
+"""Of the most bytes that a relay says that it takes; a longer number is none."""
 
 _SIGN_OF_LIFE = 15.0
 """Seconds between the PONGs that tell the relay that a client which reads nothing is still there."""
@@ -395,6 +399,9 @@ class Link:
                 future.set_exception(Refused(event.code, "ASK", printable(event.explanation)))
         elif event.command == "POST":
             self._posts.refused(event)
+        elif event.code == "too-long" and (most := re.search(r"\d+", event.explanation)):
+            self._posts.too_long(event, int(most[0][:_DIGITS]))
+            self._exchanges.refused(event)
         elif self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(Refused(event.code, event.command, printable(event.explanation)))
         else:
