@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -101,3 +103,35 @@ def test_address_in_use(hailer: Run) -> None:
 def test_insecure_allows_other_addresses(start: Callable[..., Process]) -> None:
     process = start("relay", "--listen", "tcp4://*:0", "--insecure")
     assert first_line(process).startswith("tcp4://")
+
+
+@pytest.mark.parametrize("model", ["asyncio", "thread"])
+def test_the_log_as_json_with_the_counters_at_a_signal(start: Callable[..., Process], model: str) -> None:
+    arguments = ("relay", "--listen", "tcp4://127.0.0.1:0", "--model", model, "-v")
+    process = start(*arguments, HAILER_LOG_FORMAT="json")
+    endpoint = first_line(process)
+    with dial(endpoint) as client, client.makefile("rwb") as file:
+        file.write(b"HELLO ann\nQUIT\n")
+        file.flush()
+        assert b"BYE" in file.read()
+    process.read_until(b'"bye"', "err")
+    process.signal(signal.SIGUSR1)
+    process.read_until(b'"counters"', "err")
+    process.signal(signal.SIGTERM)
+    code, _, errors = process.end()
+    assert code == 0
+    read = [json.loads(line) for line in errors.splitlines()]
+    told = [each["event"] for each in read]
+    assert told == ["listening", "login", "bye", "counters", "stopping", "stopped"]
+    assert read[0]["endpoint"] == endpoint
+    assert (read[3]["logins"], read[5]["logins"]) == (1, 1)
+
+
+def test_the_log_as_text(start: Callable[..., Process]) -> None:
+    process = start("relay", "--listen", "tcp4://127.0.0.1:0", "-v")
+    endpoint = first_line(process)
+    process.signal(signal.SIGTERM)
+    lines = process.end()[2].decode().splitlines()
+    assert re.fullmatch(rf"\S+Z info listening endpoint={re.escape(endpoint)}", lines[0])
+    assert re.fullmatch(r"\S+Z info stopping peers=0", lines[1])
+    assert re.match(r"\S+Z info stopped active=0 ", lines[2])

@@ -440,6 +440,8 @@ class Edge(ABC):
 
     def _carry_out(self) -> None:
         relay = self.relay
+        if self._notices:
+            self._tell_notices()
         for session in _take(relay.held):
             if self.links.get(session.fd) is session:
                 self._update(session)
@@ -453,8 +455,6 @@ class Edge(ABC):
                 self._update(session)
         for session in _take(relay.aborted):
             self._drop(session, "it did not close in time")
-        if self._notices:
-            self._tell_notices()
 
     def _tell_notices(self) -> None:
         """Log what the core found worth it."""
