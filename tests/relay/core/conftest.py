@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hailer.errors import StoreError
 from hailer.relay.core.relay import Relay
 from hailer.relay.core.session import Session
 from hailer.relay.grammar import MAX_LINE
+from hailer.relay.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from hailer.relay.core.limits import Limits
+    from hailer.relay.core.work import Work
+    from hailer.relay.store.base import Store
 
 # for tests of this folder: @settings(settings.get_profile("relay"))
 LONG = os.environ.get("HAILER_LONG") == "1"
@@ -63,7 +67,10 @@ _ID = rb"[!-~]{1,64}"
 # what may stand after each verb, and whether a text (T) or a text or counted bytes (P) come last
 _FORMS: dict[bytes, list[tuple[bytes, str]]] = {
     b"RELAY": [(rb"hailer/\S+", "T")],
-    b"WELCOME": [(_NAME + rb" session=\S+ stored=0 relay=hailer/\S+", "")],
+    b"WELCOME": [(_NAME + rb" session=\S+ stored=[0-9]+ mail=[0-9]+ relay=hailer/\S+", "")],
+    b"MAIL": [(rb"[1-9][0-9]* " + _NAME + rb" #?" + _NAME, "P")],
+    b"EXPIRED": [(rb"[1-9][0-9]* " + _NAME + rb" [1-9][0-9]*", "T")],
+    b"STORED": [(rb"[1-9][0-9]*", "")],
     b"MSG": [(_NAME + rb" #?" + _NAME, "P")],
     b"ASKED": [(_ID + rb" " + _NAME, "P")],
     b"ANSWERED": [(_ID + rb" " + _NAME, "P")],
@@ -129,12 +136,30 @@ class Driver:
     Args:
         limits: of the relay.
         checks: whether to look at all state after each step (costs time with many peers).
+        store: where mail is kept; another driver may have used it before.
+        now: the clock at the beginning, in seconds.
+        wall: the wall clock less that.
+
+    Attributes:
+        store_works: whether the store does its work at once; else when `work` is called.
     """
 
-    def __init__(self, limits: Limits | None = None, *, checks: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        checks: bool = True,
+        store: Store | None = None,
+        now: float = 1000.0,
+        wall: float = 1_700_000_000.0,
+    ) -> None:
         ids = count(1)
-        self.relay = Relay(limits, new_id=lambda: b"id%d" % next(ids), version="9", wall=1_700_000_000.0)
-        self.now = 1000.0
+        self.store = store or MemoryStore()
+        self.store_works = True
+        self.waiting_work: Work | None = None
+        self.relay = Relay(limits, new_id=lambda: b"id%d" % next(ids), version="9", wall=wall)
+        self.relay.outboxes.now = self.now = now
+        self.relay.mail.load(self.store.load())
         self.peers: list[Peer] = []
         self.checks = checks
 
@@ -225,10 +250,34 @@ class Driver:
         fails = [event for event in self.fresh(peer) if event.verb == b"FAIL"]
         return [(event.words[1].decode(), event.words[2].decode()) for event in fails]
 
+    # the store
+
+    def work(self) -> bool:
+        """Have the store do what it was given, if that is anything."""
+        work, self.waiting_work = self.waiting_work, None
+        if work is None:
+            return False
+        result: object = None
+        error: StoreError | None = None
+        try:
+            result = work.run(self.store)
+        except StoreError as failure:
+            error = failure
+        self.relay.stored(work, result, error, self.now)
+        self.settle()
+        return True
+
     # the edge
 
     def settle(self) -> None:
         """Do all that the core asks for, until nothing is left."""
+        self._carry_out()
+        if self.relay.mail.stirred:
+            self.waiting_work = self.waiting_work or self.relay.mail.next_work()
+            if self.store_works:
+                self.work()
+
+    def _carry_out(self) -> None:
         relay = self.relay
         while relay.dirty or relay.held or relay.released or relay.closing or relay.aborted:
             for peer in self._all(relay.dirty):

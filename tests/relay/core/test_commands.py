@@ -56,7 +56,7 @@ def test_hello(relay: Driver) -> None:
     peer = relay.connect()
     relay.lines(peer)
     relay.send(peer, b"hello Alice version=1 token=abc session=zzz\n")
-    assert relay.lines(peer) == ["WELCOME Alice session=id1 stored=0 relay=hailer/9"]
+    assert relay.lines(peer) == ["WELCOME Alice session=zzz stored=0 mail=0 relay=hailer/9"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_takeover(relay: Driver) -> None:
     relay.fresh(bob)
     new = relay.connect()
     relay.send(new, b"HELLO Alice session=id1\nSEND #r :new\n")
-    assert relay.lines(new)[1:] == ["WELCOME Alice session=id1 stored=0 relay=hailer/9"]
+    assert relay.lines(new)[1:] == ["WELCOME Alice session=id1 stored=0 mail=0 relay=hailer/9"]
     assert relay.lines(old) == ["BYE :replaced"]
     assert old.gone
     relay.send(bob, b"SEND alice :3\nSEND #r :4\nWHO #r\nWHO #s\n")
@@ -152,13 +152,14 @@ def test_takeover_of_one_who_cannot_be_written_to(relay: Driver) -> None:
     assert old.gone
 
 
-def test_a_stale_session_is_no_login_of_its_own(relay: Driver) -> None:
-    """A session that has ended is not resumed: the name is free, and its new owner gets a new id."""
-    alice = relay.login("alice")
-    relay.send(alice, b"QUIT\n")
+def test_a_session_that_nobody_knows_begins(relay: Driver) -> None:
+    """A client may choose its id itself, so that it knows it though no WELCOME ever reached it."""
+    alice = relay.connect()
+    relay.send(alice, b"HELLO alice session=of-my-own\n")
+    assert relay.lines(alice)[1:] == ["WELCOME alice session=of-my-own stored=0 mail=0 relay=hailer/9"]
     other = relay.connect()
-    relay.send(other, b"HELLO alice session=id1\n")
-    assert relay.lines(other)[1:] == ["WELCOME alice session=id2 stored=0 relay=hailer/9"]
+    relay.send(other, b"HELLO alice session=guessed\n")
+    assert relay.codes(other) == [("taken", "HELLO")]
 
 
 # SEND
@@ -251,7 +252,7 @@ def test_what_is_no_announcement_announces_nothing(relay: Driver, line: bytes) -
 def test_a_payload_of_a_refused_command_is_not_obeyed(relay: Driver) -> None:
     alice = relay.login("alice")
     relay.send(alice, b"SEND nobody 12\nPING obeyed\nASK 1 nobody 7\nPING x\nPOST 1 nobody 7\nPING y\n")
-    assert relay.codes(alice) == [("offline", "SEND"), ("offline", "ASK"), ("unsupported", "POST")]
+    assert relay.codes(alice) == [("offline", "SEND"), ("offline", "ASK"), ("unknown", "POST")]
 
 
 # rooms

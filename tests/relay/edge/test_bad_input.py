@@ -76,7 +76,7 @@ REFUSED = [
     (b"LEAVE #nowhere", "not-joined"),
     (b"HELLO again", "already-logged-in"),
     (b"ANSWER q1 bob :nobody asked", "not-asked"),
-    (b"POST 1 bob :x", "unsupported"),
+    (b"POST 1 nobody :x", "unknown"),
     (b"FROB", "unknown-command"),
     (b"GET / HTTP/1.1", "unknown-command"),
     (b"SEND bob -1", "bad-syntax"),

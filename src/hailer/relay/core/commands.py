@@ -7,6 +7,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
+from hailer.relay.core.posting import ack, post
 from hailer.relay.core.routing import broadcast, deliver
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     name, options = words[0], {}
     for word in words[1:]:
         key, equals, value = word.partition(b"=")
-        if not equals or key not in (b"token", b"session", b"version"):
+        if not equals or key not in (b"token", b"session", b"version", b"notices") or key in options:
             relay.fail(session, b"bad-syntax", b"HELLO", b"write it as: %s" % COMMANDS[b"HELLO"].usage)
             return
         options[key] = value
@@ -95,6 +96,11 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     if options.get(b"version", b"1") != b"%d" % grammar.PROTOCOL_VERSION:
         relay.fail(session, b"bad-version", b"HELLO", b"this relay speaks version 1")
         return
+    # a client may choose the id itself, so that it knows it even when no WELCOME ever reached it
+    session_id = options.get(b"session", b"")
+    if session_id and not grammar.is_token(session_id):
+        relay.fail(session, b"bad-name", b"HELLO", b"a session is 1 to 64 printable characters")
+        return
     key = name.lower()
     verdict = relay.accounts.admit(key, options.get(b"token"), session.certified)
     if not verdict.allowed:
@@ -104,27 +110,29 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     name = verdict.account or name
     old = relay.directory.sessions.get(key)
     if old is not None:
-        same_session = compare_digest(options.get(b"session", b""), old.id)
+        same_session = compare_digest(session_id, old.id)
         # A name without an account: the session id, which only its owner was told, is the proof of who it is.
         if not (verdict.account or same_session):
             relay.notice("denied", session, name)
             relay.fail(session, b"taken", b"HELLO", b"%s is here already; take another name" % old.name)
             return
-        session.id = old.id if same_session else relay.new_id()
         relay.notice("replaced", old, name)
         relay.directory.replace(old, session)
         old.online = False
         relay.directory.unwatch(old)
         drop_questions(relay, old)
+        relay.mail.depart(old)
         relay.close(old, b"replaced")
     else:
-        session.id = relay.new_id()
         relay.directory.sessions[key] = session
     session.name, session.key, session.online = name, key, True
+    session.id = session_id or relay.new_id()
     relay.counters.logins += 1
     relay.notice("login", session, name)
-    welcome = b"WELCOME %s session=%s stored=0 relay=hailer/%s\n" % (name, session.id, relay.version)
-    relay.say(session, welcome)
+    stored, waiting = relay.mail.arrive(session, notices=options.get(b"notices") == b"1")
+    say = b"WELCOME %s session=%s stored=%d mail=%d relay=hailer/%s\n"
+    relay.say(session, say % (name, session.id, stored, waiting, relay.version))
+    relay.mail.deliver(session)
     if old is None:
         for watcher in relay.directory.watchers(key):
             relay.say(watcher, b"ONLINE %s\n" % name, by=session)
@@ -181,13 +189,20 @@ def _join(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> N
         relay.fail(session, b"too-many", b"JOIN", why)
         return
     room = relay.directory.enter(session, name)
+    if session.box is not None:
+        relay.mail.boxes.join(session.box, room.name, session.rooms)
     relay.tell_room(room.members, b"JOINED %s %s\n" % (room.name, session.name), session)
 
 
 def _leave(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:
     room = session.rooms.get(words[0].lower())
+    # also of a room that one was in before one went away: its posts would still come
+    was_member = session.box is not None and relay.mail.boxes.leave(session.box, words[0])
     if room is None:
-        relay.fail(session, b"not-joined", b"LEAVE", b"you are not in that room")
+        if was_member:
+            relay.say(session, b"LEFT %s %s\n" % (words[0], session.name))
+        else:
+            relay.fail(session, b"not-joined", b"LEAVE", b"you are not in that room")
         return
     relay.tell_room(room.members, b"LEFT %s %s\n" % (room.name, session.name), session)
     relay.directory.leave(session, room)
@@ -301,14 +316,15 @@ def _help(relay: Relay, session: Session, _words: list[bytes], _text: bytes) -> 
     relay.say(session, b"".join(rows) + b"END HELP\n")
 
 
-def _post(relay: Relay, session: Session, _words: list[bytes], _text: bytes) -> None:
-    why = b"this relay keeps no mail; SEND reaches who is connected"
-    relay.fail(session, b"unsupported", b"POST", why)
-
-
 COMMANDS: dict[bytes, Command] = {
     b"HELLO": Command(
-        _hello, 1, 4, "none", True, b"HELLO name [token=T] [session=S] [version=1]", b"log in as name"
+        _hello,
+        1,
+        5,
+        "none",
+        True,
+        b"HELLO name [token=T] [session=S] [version=1] [notices=1]",
+        b"log in as name",
     ),
     b"SEND": Command(
         _send, 1, 1, "required", False, b"SEND to :text", b"to a name that is here, or a #room you are in"
@@ -325,8 +341,9 @@ COMMANDS: dict[bytes, Command] = {
         _answer, 2, 2, "required", False, b"ANSWER id to :text", b"answer what ASKED id from :text asked"
     ),
     b"POST": Command(
-        _post, 2, 2, "required", False, b"POST n to :text", b"durable mail; not kept by this relay"
+        post, 2, 2, "required", False, b"POST n to :text", b"durable mail; number them 1, 2, 3 ..."
     ),
+    b"ACK": Command(ack, 1, 1, "none", False, b"ACK n", b"the MAIL up to n is dealt with"),
     b"PING": Command(_ping, 0, 1, "none", True, b"PING [token]", b"answered by PONG"),
     b"PONG": Command(_pong, 0, 1, "none", True, b"PONG [token]", b"the answer to a PING"),
     b"QUIT": Command(_quit, 0, 0, "optional", True, b"QUIT [:reason]", b"log out"),

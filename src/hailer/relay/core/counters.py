@@ -20,7 +20,7 @@ class Counters:
         logins: successful HELLOs.
         denied: HELLOs with a wrong token, or for a name that has no account.
         commands: commands that clients gave, messages among them.
-        received: messages that clients sent (SEND, ASK, ANSWER).
+        received: messages that clients sent (SEND, ASK, ANSWER, POST).
         delivered: messages queued for their receivers.
         dropped: messages dropped since their receiver lagged (told by GAP).
         refused: FAIL lines.
@@ -31,6 +31,13 @@ class Counters:
         met: for each field of `Limits`, how often it was met.
         met_by: for each limit that was met, the peer and the name of who met it last, empty for all together;
             whoever tells of it takes it away.
+        posted: POSTs accepted.
+        commits: commits of the store.
+        mailed: mailbox entries sent, also those sent again.
+        acknowledged: mailbox entries dealt with.
+        expired: mailbox entries dropped as they were too old.
+        mail_missed: messages to a room that did not fit into a member's mailbox.
+        store_failures: times that the store began to fail.
     """
 
     sessions: int = 0
@@ -57,3 +64,11 @@ class Counters:
         """
         self.met[limit] += 1
         self.met_by[limit] = ("", b"") if session is None else (session.peer, session.name)
+
+    posted: int = 0
+    commits: int = 0
+    mailed: int = 0
+    acknowledged: int = 0
+    expired: int = 0
+    mail_missed: int = 0
+    store_failures: int = 0

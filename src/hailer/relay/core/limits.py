@@ -28,6 +28,12 @@ class Limits:
         patience: seconds that senders wait for a receiver that is behind, before it loses messages.
         slow_seconds: seconds that a byte may wait for its receiver before the receiver is cut.
         parting_seconds: time that a cut or leaving peer has to take the last words.
+        mail_entries: entries that wait in one mailbox.
+        mail_bytes: bytes that wait in one mailbox.
+        mail_seconds: time that an entry waits for its receiver, an unused session for its sender, and an
+            unused name with nothing waiting for its owner, while relays run.
+        mailboxes: names that have a mailbox, those of accounts not counted.
+        sessions: sessions of one name that have posted and can be resumed.
     """
 
     connections: int = 10_000
@@ -46,3 +52,8 @@ class Limits:
     patience: float = 0.5
     slow_seconds: float = 5.0
     parting_seconds: float = 10.0
+    mail_entries: int = 10_000
+    mail_bytes: int = 64 << 20
+    mail_seconds: float = 30 * 86400.0
+    mailboxes: int = 100_000
+    sessions: int = 100

@@ -128,8 +128,18 @@ class Outboxes:
     def _append(self, target: Session, data: bytes) -> None:
         if not target.chunks:
             self.dirty.append(target)
+        elif target.mail_only:
+            self._wait_no_more(target)
+        target.mail_only = False
         target.chunks.append(data)
         target.waiting += len(data)
+
+    def _wait_no_more(self, target: Session) -> None:
+        """Count the time of a receiver that took its time over mail from now on: something else waits too."""
+        if target.blocked:
+            target.mark = target.waiting
+            target.stalled_since = self.now
+            self.deadline = min(self.deadline, self.now + self._slow_seconds)
 
     # what became of it
 
@@ -158,7 +168,9 @@ class Outboxes:
                 session.stalled_since = self.now
         if session.full and session.waiting <= self.limit // 4:
             self._recover(session)
-        session.careful = session.blocked or session.full or session.crlf or session.closing
+        session.careful = (
+            session.blocked or session.full or session.crlf or session.closing or session.mailing
+        )
 
     def forget(self, session: Session) -> None:
         """Keep nothing of a session that is gone."""
@@ -259,7 +271,7 @@ class Outboxes:
                 self.deadline = min(self.deadline, self._lags_at(target))
         for session in list(self._blocked):
             cut_at = session.stalled_since + self._slow_seconds
-            if session.closing:
+            if session.closing or session.mail_only:
                 continue
             if self.now >= cut_at:
                 self._condemn(session, b"too slow: your output waited for %g seconds" % self._slow_seconds)

@@ -20,7 +20,9 @@ from hailer.relay.core.accounts import Accounts
 from hailer.relay.core.counters import Counters
 from hailer.relay.core.denials import MOST_FAILURES, Denials
 from hailer.relay.core.limits import Limits
+from hailer.relay.core.mail import Mail
 from hailer.relay.core.outboxes import Outboxes
+from hailer.relay.core.posting import post_block
 from hailer.relay.core.rooms import Directory
 from hailer.relay.core.routing import send_block
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
@@ -28,7 +30,9 @@ from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hailer.errors import StoreError
     from hailer.relay.core.session import Session
+    from hailer.relay.core.work import Work
 
 _BLOCK = 65536
 _WIDE = 4 * _BLOCK
@@ -60,6 +64,7 @@ class Relay:
         answered: half-closed sessions that wait for one answer less; perhaps it was the last.
         notices: what is worth a line in the log: what happened (``login``, ``replaced``, ``denied``), to
             which peer, and the name that it is about.
+        mail: all that is durable, and what is to be done about it (see `Mail`).
     """
 
     def __init__(
@@ -91,12 +96,19 @@ class Relay:
         self._rate = self.limits.rate
         self._resting: dict[Session, float] = {}
         self._rest_ends = float("inf")
+        self.mail = Mail(self)
         self._next_scan = float("-inf")
 
     @property
     def deadline(self) -> float:
         """The instant at which `tick` has something to do."""
-        return min(self._next_scan, self.outboxes.deadline, self.denials.deadline, self._rest_ends)
+        return min(
+            self._next_scan,
+            self.outboxes.deadline,
+            self.denials.deadline,
+            self._rest_ends,
+            self.mail.deadline,
+        )
 
     # what an edge calls
 
@@ -137,7 +149,7 @@ class Relay:
             and data.endswith(b"\n")
             and not (session.input or session.payload or session.holders or session.ended)
             and len(data) <= MAX_TEXT
-            and send_block(self, session, data)
+            and (send_block(self, session, data) or post_block(self, session, data))
         ):
             return
         if not session.closing:
@@ -160,7 +172,7 @@ class Relay:
             end = _short_lines(data, start, _WIDE if session.scatters else _BLOCK)
             if end > start:
                 block = data if start == 0 and end == size else data[start:end]
-                if session.online and send_block(self, session, block):
+                if session.online and (send_block(self, session, block) or post_block(self, session, block)):
                     start = end
                     continue
             else:
@@ -192,6 +204,8 @@ class Relay:
         """Take note of a short write, or of any write to a `careful` session."""
         self.outboxes.now = now
         self.outboxes.written(session, sent)
+        if session.mailing:
+            self.mail.drained(session)
 
     def lost(self, session: Session, now: float) -> None:
         """Take note that a connection is gone; everything about it is forgotten."""
@@ -215,6 +229,8 @@ class Relay:
             self._denied(session, why)
         if now >= self._rest_ends:
             self._end_rests()
+        if now >= self.mail.deadline:
+            self.mail.tick(now)
         if now >= self._next_scan:
             self._next_scan = now + _SCAN
             for session in list(self.sessions):
@@ -237,6 +253,7 @@ class Relay:
                 self.close(session, b"this name has an account now: log in with its token")
             elif account is None and not accounts.guests:
                 self.close(session, b"this relay lets in accounts only now")
+        self.mail.boxes.keep(accounts)
         self._settle()
 
     def shut_down(self, now: float, reason: bytes = b"the relay is shutting down") -> None:
@@ -245,10 +262,18 @@ class Relay:
         self.directory = Directory()
         for session in self.sessions:
             session.online = False
+            self.mail.depart(session)
             session.rooms = {}
             session.watched = session.asks = session.asked = None
         for session in self.sessions:
             self.close(session, reason)
+        self.mail.end()
+
+    def stored(self, work: Work, result: object, error: StoreError | None, now: float) -> None:
+        """Take what came of a piece of work of the store (see `Mail`)."""
+        self.outboxes.now = now
+        self.mail.done(work, result, error)
+        self._settle()
 
     def give_up(self, session: Session, now: float) -> None:
         """Forget a connection that no word can be sent to any more; its edge closes it in its own way."""
@@ -481,6 +506,7 @@ class Relay:
         for watcher in directory.watchers(session.key):
             self.say(watcher, b"OFFLINE %s\n" % session.name, by=session)
         commands.drop_questions(self, session)
+        self.mail.depart(session)
 
     def tell_room(self, members: dict[Session, None], line: bytes, by: Session) -> None:
         """Queue an event for all members of a room."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from hailer.relay.core.mailbox import Mailbox, Poster
     from hailer.relay.core.rooms import Room
 
 Chunk = bytes | memoryview
@@ -52,6 +53,10 @@ class Session:
         cut: the relay ended it, for a fault of its peer or a limit.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
+        mailing: it has not been sent all the mail that is stored for it: more follows when there is room.
+        mail_only: nothing waits for it but mail, which waits for as long as it likes.
+        box: the mailbox of its name, None if it has none.
+        poster: what its POSTs are counted in, None until the first.
         ended: the peer has half-closed: no more input will come.
         host: the peer's address without a port; empty on a Unix socket.
         failures: how often it failed to log in.
@@ -64,6 +69,7 @@ class Session:
         "asks",
         "backlog",
         "blocked",
+        "box",
         "careful",
         "certified",
         "chunks",
@@ -85,6 +91,8 @@ class Session:
         "key",
         "lagged_at",
         "lagging",
+        "mail_only",
+        "mailing",
         "mark",
         "name",
         "online",
@@ -92,6 +100,7 @@ class Session:
         "payload",
         "peer",
         "pinged",
+        "poster",
         "reason",
         "rooms",
         "routes",
@@ -143,6 +152,11 @@ class Session:
         self.gaps: dict[bytes, Gap] | None = None
         self.waiters: dict[Session, None] | None = None
         self.holders = 0
+        # mail
+        self.box: Mailbox | None = None
+        self.poster: Poster | None = None
+        self.mailing = False
+        self.mail_only = False
         # the end
         self.closing = False
         self.reason = b""

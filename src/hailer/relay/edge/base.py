@@ -17,6 +17,8 @@ from hailer.errors import HailerError, UsageError
 from hailer.logs import Seldom, log_event
 from hailer.relay.core.relay import Relay
 from hailer.relay.core.session import Session
+from hailer.relay.store.memory import MemoryStore
+from hailer.relay.store.thread import StoreThread
 from hailer.runtime.model import AcceptTrouble, Counters
 from hailer.runtime.sockets import prepare
 
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hailer.endpoint import Endpoint
+    from hailer.errors import StoreError
     from hailer.net.address import RawAddress
     from hailer.net.listener import Listener
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
     from hailer.relay.core.session import Chunk
+    from hailer.relay.core.work import Work
     from hailer.relay.edge.layers import Layers
+    from hailer.relay.store.base import Store
 
 log = logging.getLogger("hailer.relay")
 
@@ -143,6 +148,50 @@ class Edge(ABC):
                 advice="this process may open no more files: raise it with ulimit -n",
             )
         self._per_source: dict[str, int] = {}
+        self._store: Store | None = None
+        self._store_thread: StoreThread | None = None
+
+    # the store
+
+    def attach(self, store: Store) -> None:
+        """Keep mail in a store, which is the edge's from now on; to be called before `serve`.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        self.relay.outboxes.now = time.monotonic()
+        self.relay.mail.load(store.load())
+        self._store = store
+
+    def _open_store(self) -> None:
+        self._store_thread = StoreThread(self._store or MemoryStore(), self._work_done)
+        self._give_work()
+
+    def _give_work(self) -> None:
+        """Give the store what there is for it to do, if it is free; to be called when `Mail.stirred`."""
+        work = self.relay.mail.next_work()
+        if work is not None:
+            assert self._store_thread is not None
+            self._store_thread.start(work)
+
+    def _stored(self, work: Work, result: object, error: StoreError | None) -> None:
+        """Go on with what the store has done."""
+        mail = self.relay.mail
+        trouble = mail.trouble
+        self.relay.stored(work, result, error, time.monotonic())
+        self._settle()
+        if mail.trouble and not trouble:
+            log_event(log, logging.ERROR, "mail-refused", why=mail.trouble)
+        elif trouble and not mail.trouble:
+            log_event(log, logging.WARNING, "mail-taken-again")
+        self._give_work()
+
+    def _close_store(self, seconds: float) -> None:
+        unstored = self.relay.mail.journal.size
+        if unstored:
+            log_event(log, logging.WARNING, "mail-not-stored", bytes=unstored, advice="nor acknowledged")
+        if self._store_thread is not None and not self._store_thread.close(seconds):
+            log_event(log, logging.WARNING, "store-stuck", advice="it does not end and is left as it is")
 
     def _note_full(self) -> None:
         self.relay.counters.meet("connections")
@@ -165,6 +214,10 @@ class Edge(ABC):
     @abstractmethod
     def set_accounts(self, accounts: Accounts) -> None:
         """See `Relay.set_accounts`; from any thread, not from a signal handler."""
+
+    @abstractmethod
+    def _work_done(self, work: Work, result: object, error: StoreError | None) -> None:
+        """Have `_stored` called where the core may be used; called in the store's thread."""
 
     @abstractmethod
     def _update(self, link: Link) -> None:

@@ -15,10 +15,11 @@ from hailer.runtime.aio import Loop, loop_factory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hailer.errors import HailerError
+    from hailer.errors import HailerError, StoreError
     from hailer.net.listener import Accepted, Listener
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
+    from hailer.relay.core.work import Work
 
 _ROUNDS = 4
 """Looks for more ready sockets before the event loop gets its turn: each saves a round through it."""
@@ -27,6 +28,9 @@ _READ = 65536
 _BULK = 1 << 20
 """Bytes of one read, and the most of one from a peer that always has more: the more one read brings, the
 fewer writes it becomes. All reads after one look share the larger amount, so that nobody waits long."""
+
+_LAST_WORK = 1.0
+"""Seconds that the store gets to end its last work once all is over."""
 
 
 class LoopEdge(Edge):
@@ -77,6 +81,7 @@ class LoopEdge(Edge):
             on_full=self._note_full,
         )
         try:
+            self._open_store()
             loop.add_reader(self._poller.fileno(), self._events)
             acceptor.resume()
             self._tick()
@@ -84,9 +89,10 @@ class LoopEdge(Edge):
             await self._until(lambda: self._stops > 0)
             acceptor.close()
             self._begin_end()
+            self._give_work()
             try:
                 async with asyncio.timeout(drain):
-                    await self._until(lambda: not self.links or self._stops > 1)
+                    await self._until(self._is_over)
             except TimeoutError:
                 self._tell_late()
         finally:
@@ -98,6 +104,7 @@ class LoopEdge(Edge):
             loop.remove_reader(self._poller.fileno())
             self._poller.close()
             self._loop = None
+            self._close_store(_LAST_WORK)
         if self._failure is not None:
             raise self._failure
 
@@ -121,6 +128,9 @@ class LoopEdge(Edge):
             loop.call_soon_threadsafe(self._set_accounts, accounts)
         except RuntimeError:
             pass  # the loop has just closed: nobody is connected any more
+
+    def _is_over(self) -> bool:
+        return self._stops > 1 or (not self.links and self.relay.mail.finished)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -164,6 +174,8 @@ class LoopEdge(Edge):
                     settle()
                 except Exception as error:
                     self._fault(link, error)
+            if self.relay.mail.stirred:
+                self._give_work()
         if self.relay.deadline < self._timer_at:
             self._set_timer()
 
@@ -220,7 +232,24 @@ class LoopEdge(Edge):
         self.relay.tick(time.monotonic())
         self._settle()
         self._tell_limits()
+        self._give_work()
         self._set_timer()
+
+    def _work_done(self, work: Work, result: object, error: StoreError | None) -> None:
+        """See `Edge._work_done`."""
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._go_on, work, result, error)
+            except RuntimeError:
+                pass  # the loop has just closed: nobody is there to be told
+
+    def _go_on(self, work: Work, result: object, error: StoreError | None) -> None:
+        self._stored(work, result, error)
+        if self.relay.deadline < self._timer_at:
+            self._set_timer()
+        if self._stops:
+            self._changed.set()
 
     def _set_timer(self) -> None:
         if self._loop is None:

@@ -23,11 +23,16 @@ from hailer.runtime.model import ACCEPT_PAUSE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hailer.errors import StoreError
     from hailer.net.listener import Accepted, Listener
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
+    from hailer.relay.core.work import Work
 
 _READ = 65536
+
+_LAST_WORK = 1.0
+"""Seconds that the store gets to end its last work once all is over."""
 
 
 class ThreadEdge(Edge):
@@ -57,6 +62,7 @@ class ThreadEdge(Edge):
         keeper = threading.Thread(target=self._keep, name="hailer-keeper", daemon=True)
         try:
             self._selector.register(self._alarm, selectors.EVENT_READ)
+            self._open_store()
             keeper.start()
             ready()
             acceptor = BlockingAcceptor(
@@ -75,8 +81,9 @@ class ThreadEdge(Edge):
                     listener.close()
             with self._lock:
                 self._begin_end()
+                self._give_work()
             deadline = time.monotonic() + drain
-            while self.links and self._stops < 2 and time.monotonic() < deadline:
+            while not self._is_over() and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
                 self._changed.clear()
             if self.links:
@@ -92,6 +99,20 @@ class ThreadEdge(Edge):
             self._alarm.set()
             keeper.join()
             self._selector.close()
+            self._close_store(_LAST_WORK)
+
+    def _is_over(self) -> bool:
+        return self._stops > 1 or (not self.links and self.relay.mail.finished)
+
+    def _work_done(self, work: Work, result: object, error: StoreError | None) -> None:
+        """See `Edge._work_done`."""
+        with self._lock:
+            if not self._keeping:
+                return
+            self._stored(work, result, error)
+            self._wake_keeper()
+        if self._changed is not None:
+            self._changed.set()
 
     def stop(self) -> None:
         """See `Edge.stop`."""
@@ -182,6 +203,11 @@ class ThreadEdge(Edge):
 
     def _settled(self) -> None:
         self._settle()
+        if self.relay.mail.stirred:
+            self._give_work()
+        self._wake_keeper()
+
+    def _wake_keeper(self) -> None:
         if self.relay.deadline < self._keeper_until and self._alarm is not None:
             self._alarm.set()
 
@@ -224,6 +250,7 @@ class ThreadEdge(Edge):
                 self.relay.tick(time.monotonic())
                 self._settle()
                 self._tell_limits()
+                self._give_work()
                 self._keeper_until = self.relay.deadline
             ready = self._selector.select(max(0.0, self._keeper_until - time.monotonic()))
             with self._lock:
@@ -234,3 +261,5 @@ class ThreadEdge(Edge):
                     elif self.links.get(link.fd) is link and link.chunks:
                         self._write(link)
                 self._settle()
+                if self.relay.mail.stirred:
+                    self._give_work()

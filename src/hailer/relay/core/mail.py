@@ -1,0 +1,446 @@
+"""Durable mail: what is accepted, what is said once it is stored, and what is sent to whom.
+
+Theory of operation. A POST that nothing speaks against gets its number in the mailbox and waits, as the
+line that its receiver will be sent, in the `Journal`. Whenever the store is free it gets all that has
+gathered as one `Batch`; when that is on disk, each session that posted is told by one STORED, and each
+mailbox's new entries go out to its reader as they were stored. Nothing is said before.
+
+A reader that does not keep up, or has just logged in, is sent pages that are read from the store, one when
+the one before has left its outbox: mail never waits in memory for a reader, and no sender waits for it.
+
+The store does one piece of `Work` at a time, in a thread that is not the core's business: when `stirred`,
+an edge asks for it by `next_work`, and hands what came of it to `done`.
+
+When a commit fails, all that was accepted and is not stored is refused, and so is every POST until the
+store has shown, tried again each second, that it takes something. It may turn out to hold what was refused;
+then a POST that is sent again is known, and is not stored twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hailer.relay.core import mailbox
+from hailer.relay.core.boxes import Boxes
+from hailer.relay.core.journal import Journal
+from hailer.relay.core.mailbox import Poster
+from hailer.relay.core.outboxes import timestamp
+from hailer.relay.core.work import Commit, Older, Read, Recover
+
+if TYPE_CHECKING:
+    from hailer.errors import StoreError
+    from hailer.relay.core.batch import Loaded, Page, Segment
+    from hailer.relay.core.journal import Flight
+    from hailer.relay.core.mailbox import Mailbox
+    from hailer.relay.core.relay import Relay
+    from hailer.relay.core.session import Session
+    from hailer.relay.core.work import Work
+
+_PAGE = 256 * 1024
+"""Bytes of mail that are read for one reader at once."""
+
+_ROOM = 256 * 1024
+"""Bytes that may wait for a reader when new mail is put on top of them, and not read for it later."""
+
+_LOW = 64 * 1024
+"""Bytes that are left of a reader's page when the next one is read."""
+
+_READS = 32
+"""Readers whose pages are one piece of work."""
+
+_MOST_UNSTORED = 16 << 20
+"""Bytes that are accepted and not stored; who posts more has to wait."""
+
+_RETRY = 1.0
+"""Seconds between two attempts to get a store to work again."""
+
+_EXPIRY = 60.0
+_EXPIRED_AT_ONCE = 100
+"""Seconds between two looks for what is too old, and segments of it that are taken at once."""
+
+
+class Mail:
+    """All mail of one relay.
+
+    Args:
+        relay: the core that it is a part of.
+
+    Attributes:
+        boxes: the mailboxes.
+        journal: what is to be stored.
+        trouble: why the store takes nothing now; empty when it does.
+        stirred: there may be work for the store.
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self.journal = Journal(relay.outboxes)
+        self.boxes = Boxes(relay.limits, self.journal)
+        self.trouble = ""
+        self.stirred = False
+        self._ending = False
+        self._busy = False
+        self._flight: Flight | None = None
+        self._wanted: dict[Mailbox, None] = {}
+        self._read_next = False
+        self._look_for_old = False
+        self._held: dict[Session, None] = {}
+        self._retry_at = 0.0
+        self._expiry_at = 0.0
+
+    def load(self, loaded: Loaded) -> None:
+        """Take what the store holds, at the start."""
+        self.journal.load(loaded)
+        self.boxes.load(loaded)
+        self.boxes.keep(self._relay.accounts)
+
+    @property
+    def deadline(self) -> float:
+        """The instant at which `tick` has something to do."""
+        if self._busy:
+            return self._expiry_at
+        if self.trouble:
+            return min(self._retry_at, self._expiry_at)
+        return min(self.journal.due, self._expiry_at)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self._expiry_at:
+            self._expiry_at = now + _EXPIRY
+            self._look_for_old = True
+            too_old = self.journal.age - int(self._relay.limits.mail_seconds)
+            self.boxes.forget(too_old, 1000)
+            self.boxes.forget_posters(too_old)
+        self.stirred = True
+
+    def end(self) -> None:
+        """Store what is accepted without waiting for more; see `finished`."""
+        self._ending = self.stirred = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that can be stored is stored."""
+        return not self._busy and (self.journal.empty or bool(self.trouble))
+
+    # who is here
+
+    def arrive(self, session: Session, *, notices: bool) -> tuple[int, int]:
+        """Give a session that has just logged in its mailbox.
+
+        Args:
+            session: it has its name and its id.
+            notices: whether it wants to be told what of its posts expires.
+
+        Returns:
+            Up to which POST of this session everything is stored, and how many entries wait for its name.
+        """
+        box = self.boxes.ensure(session.key, session.name)
+        if box is None:
+            return 0, 0
+        session.box = box
+        if box.notices != notices:
+            box.notices = notices
+            self.journal.touch(box)
+        box.reader = session
+        box.sent = box.floor
+        poster = box.posters.get(session.id)
+        if poster is None:
+            return 0, box.stored - box.floor
+        session.poster, poster.link = poster, session
+        return poster.stored, box.stored - box.floor
+
+    def deliver(self, session: Session) -> None:
+        """Begin to send what waits for who has just logged in."""
+        if session.box is not None:
+            self._tell_gaps(session.box)
+            self._want(session.box)
+
+    def depart(self, session: Session) -> None:
+        """Take note that a session has gone, or was replaced."""
+        box, poster = session.box, session.poster
+        session.box = session.poster = None
+        session.mailing = False
+        self._held.pop(session, None)
+        if poster is not None and poster.link is session:
+            poster.link = None
+        if box is not None and box.reader is session:
+            box.reader = None
+            self.boxes.use(box)
+
+    # what is accepted
+
+    def poster(self, session: Session) -> Poster | None:
+        """What a session's POSTs are counted in; None if its name has no mailbox or too many of them."""
+        if session.poster is None and session.box is not None:
+            posters = session.box.posters
+            if len(posters) >= self._relay.limits.sessions:
+                # retries of the one that posted longest ago, should any still come, would be stored again
+                oldest = next((old for old in posters.values() if old.link is None), None)
+                if oldest is None:
+                    return None
+                self._relay.counters.meet("sessions", session)
+                self.boxes.forget_poster(oldest)
+            session.poster = posters[session.id] = Poster(session.box, session.id)
+            session.poster.link = session
+        return session.poster
+
+    def put(self, box: Mailbox, new: list[bytes]) -> bool:
+        """Append entries made for the numbers after the last one; False if the mailbox is too full."""
+        size = sum(map(len, new))
+        if not self.takes(box, len(new), size):
+            return False
+        self.journal.add(box, new, size)
+        return True
+
+    def takes(self, box: Mailbox, count: int, size: int) -> bool:
+        """Tell whether a mailbox has room for so many entries of so many bytes together."""
+        limits = self._relay.limits
+        return (
+            box.last - box.floor + count <= limits.mail_entries
+            and box.size + box.unstored + size <= limits.mail_bytes
+        )
+
+    def note_full(self, box: Mailbox, session: Session | None) -> None:
+        """Count that an entry did not fit."""
+        full = box.last - box.floor >= self._relay.limits.mail_entries
+        self._relay.counters.meet("mail_entries" if full else "mail_bytes", session)
+
+    def miss(self, box: Mailbox, room: bytes) -> None:
+        """Take note that a mailbox was too full for a message to a room; its owner is told, be it later."""
+        if box.gaps is None:
+            box.gaps = {}
+        count, since = box.gaps.get(room) or (0, self._wall_time())
+        box.gaps[room] = (count + 1, since)
+        self._relay.counters.mail_missed += 1
+        self.note_full(box, None)
+        self.journal.touch(box)
+
+    def posted(self, session: Session, poster: Poster, count: int) -> None:
+        """Count posts that were put where they belong."""
+        poster.accepted += count
+        self._relay.counters.posted += count
+        self.journal.posted(poster)
+        self.stirred = True
+        if self.journal.size > _MOST_UNSTORED and session not in self._held:
+            self._held[session] = None
+            session.holders += 1
+            if session.holders == 1:
+                self._relay.counters.held += 1
+                self._relay.held.append(session)
+
+    def acknowledge(self, box: Mailbox, number: int) -> None:
+        """Take note that the entries up to one are dealt with."""
+        self._relay.counters.acknowledged += number - box.floor
+        box.floor = number
+        self.journal.floor(box)
+        if box.gaps:
+            self._tell_gaps(box)
+
+    # the store's work
+
+    def next_work(self) -> Work | None:
+        """What the store is to do next; None if it is busy, or there is nothing."""
+        self.stirred = False
+        if self._busy:
+            return None
+        work = self._next()
+        self._busy = work is not None
+        return work
+
+    def _next(self) -> Work | None:
+        journal, now = self.journal, self._relay.outboxes.now
+        if self.trouble:
+            return Recover() if now >= self._retry_at else None
+        # by turns: neither keeps the other waiting for long
+        if self._wanted and (self._read_next or not journal.urgent):
+            self._read_next = False
+            boxes = list(self._wanted)[:_READS]
+            for box in boxes:
+                del self._wanted[box]
+            return Read([(box, box.sent) for box in boxes], _PAGE)
+        if journal.urgent or now >= journal.due or (self._ending and not journal.empty):
+            self._read_next = True
+            self._flight = journal.take()
+            return Commit(self._flight.batch)
+        if self._look_for_old:
+            self._look_for_old = False
+            return Older(journal.age - int(self._relay.limits.mail_seconds), _EXPIRED_AT_ONCE)
+        return None
+
+    def done(self, work: Work, result: object, error: StoreError | None) -> None:
+        """Take what came of a piece of work."""
+        self._busy = False
+        self.stirred = True
+        if isinstance(work, Read):
+            for box, _ in work.wanted:
+                box.wanted = False
+        if error is not None:
+            self._fail(error)
+        elif isinstance(work, Commit):
+            self._committed(result)  # type: ignore[arg-type]  # what each gives stands at its run()
+        elif isinstance(work, Read):
+            self._send_pages(work, result)  # type: ignore[arg-type]
+        elif isinstance(work, Older):
+            self._expire(result)  # type: ignore[arg-type]
+        else:
+            self._recovered(result)  # type: ignore[arg-type]
+
+    def _committed(self, freed: dict[int, int]) -> None:
+        flight = self._flight
+        assert flight is not None
+        self._flight = None
+        relay = self._relay
+        relay.counters.commits += 1
+        self.journal.size -= flight.size
+        for poster, number in flight.posters.items():
+            poster.stored = number
+            if poster.link is not None:
+                relay.say(poster.link, b"STORED %d\n" % number)
+        for box, segment in flight.segments:
+            size = len(segment.data)
+            box.stored = segment.last
+            box.size += size
+            box.unstored -= size
+            reader = box.reader
+            if reader is None or box.wanted:
+                continue
+            if box.sent + 1 == segment.first and reader.waiting <= _ROOM:
+                self._send(box, reader, segment.data, segment.last)
+            else:
+                self._want(box)
+        for number, size in freed.items():
+            owner = self.boxes.by_number.get(number)
+            if owner is not None:
+                owner.size -= size
+        if self._held and self.journal.size <= _MOST_UNSTORED:
+            self._release()
+
+    def _release(self) -> None:
+        for session in self._held:
+            session.holders -= 1
+            if not session.holders:
+                self._relay.released.append(session)
+        self._held = {}
+
+    # what is sent
+
+    def _want(self, box: Mailbox) -> None:
+        """Have a page read for a reader that has not been sent all that is stored."""
+        reader = box.reader
+        if reader is None or box.wanted or box.sent >= box.stored:
+            return
+        reader.mailing = reader.careful = True
+        box.wanted = True
+        self._wanted[box] = None
+        self.stirred = True
+
+    def drained(self, session: Session) -> None:
+        """Go on with a reader whose outbox has room again."""
+        if session.waiting <= _LOW and session.box is not None:
+            self._want(session.box)
+
+    def _send_pages(self, work: Read, pages: list[Page]) -> None:
+        for (box, wanted_after), page in zip(work.wanted, pages, strict=True):
+            reader = box.reader
+            if reader is None or reader.closing:
+                continue
+            if box.sent == wanted_after and page.last > box.sent:
+                data = page.data if page.first > box.sent else mailbox.after(page.data, box.sent)
+                self._send(box, reader, data, page.last)
+            elif box.sent == wanted_after:
+                box.sent = box.stored  # the rest was dealt with meanwhile
+            # else another one has logged in meanwhile
+            if box.sent >= box.stored:
+                reader.mailing = False
+            elif reader.waiting <= _LOW:
+                self._want(box)
+
+    def _send(self, box: Mailbox, reader: Session, data: bytes, last: int) -> None:
+        """Put entries into a reader's outbox."""
+        if reader.crlf:
+            data = mailbox.with_crlf(data)
+        if not reader.chunks:
+            reader.mail_only = True
+            self._relay.dirty.append(reader)
+        reader.chunks.append(data)
+        reader.waiting += len(data)
+        self._relay.counters.mailed += last - box.sent
+        box.sent = last
+
+    def _tell_gaps(self, box: Mailbox) -> None:
+        """Say how many messages to rooms were missed, once there is room again."""
+        if box.gaps and box.reader is not None and box.waiting < self._relay.limits.mail_entries:
+            gaps, box.gaps = box.gaps, None
+            for room, (count, since) in gaps.items():
+                self._relay.say(box.reader, b"GAP %d %s :since %s\n" % (count, room, since.encode()))
+            self.journal.touch(box)
+
+    # what goes wrong
+
+    def _fail(self, error: StoreError) -> None:
+        """Refuse all that was accepted and is not stored, and try the store again in a while."""
+        relay = self._relay
+        self._retry_at = relay.outboxes.now + _RETRY
+        if not self.trouble:
+            relay.counters.store_failures += 1
+        self.trouble = str(error)
+        for poster in self.journal.give_up(self._flight):
+            for number in range(poster.stored + 1, poster.accepted + 1):
+                if poster.link is not None:
+                    self.refuse(poster.link, number)
+            poster.accepted = poster.stored
+        self._flight = None
+        self._release()
+
+    def refuse(self, session: Session, number: int) -> None:
+        """Tell a sender that nothing can be stored now."""
+        why = b"%d: the relay cannot store mail at the moment; send it again later" % number
+        self._relay.fail(session, b"store", b"POST", why)
+
+    def _recovered(self, loaded: Loaded) -> None:
+        """Go on: with what the store holds, which may be more than was acknowledged."""
+        self.trouble = ""
+        self.boxes.correct(loaded)
+        for sender in loaded.senders:
+            box = self.boxes.by_number.get(sender.box)
+            if box is None:
+                continue
+            poster = box.posters.get(sender.id)
+            if poster is not None and sender.stored > poster.stored:
+                poster.stored = poster.accepted = sender.stored
+                if poster.link is not None:
+                    self._relay.say(poster.link, b"STORED %d\n" % sender.stored)
+        for box in self.boxes.by_number.values():
+            self._want(box)
+
+    # what is too old
+
+    def _expire(self, segments: list[Segment]) -> None:
+        """Drop entries that have waited too long; tell the senders that asked for it."""
+        counters = self._relay.counters
+        for segment in segments:
+            box = self.boxes.by_number.get(segment.box)
+            if box is None or segment.last <= box.floor:
+                continue
+            expired: dict[bytes, int] = {}
+            for entry in mailbox.entries(segment.data):
+                if entry.number > box.floor:
+                    expired[entry.sender.lower()] = expired.get(entry.sender.lower(), 0) + 1
+            counters.expired += segment.last - box.floor
+            counters.meet("mail_seconds")
+            box.floor = segment.last
+            box.sent = max(box.sent, box.floor)
+            self.journal.floor(box)
+            since = self._wall_time(self.journal.age - segment.at).encode()
+            for key, count in expired.items():
+                sender = self.boxes.by_key.get(key)
+                if sender is not None and sender.notices:
+                    number = sender.last + 1
+                    line = b"EXPIRED %d %s %d :since %s\n" % (number, box.name, count, since)
+                    self.journal.add(sender, [line], len(line))
+        if len(segments) == _EXPIRED_AT_ONCE:
+            self._look_for_old = True
+
+    def _wall_time(self, ago: float = 0.0) -> str:
+        outboxes = self._relay.outboxes
+        return timestamp(outboxes.wall + outboxes.now - ago).decode()

@@ -1,0 +1,144 @@
+"""POST and ACK: from lines to mailboxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hailer.relay import grammar
+
+if TYPE_CHECKING:
+    from hailer.relay.core.mailbox import Mailbox, Poster
+    from hailer.relay.core.relay import Relay
+    from hailer.relay.core.session import Session
+
+
+def post_block(relay: Relay, session: Session, block: bytes) -> bool:
+    """Accept a block of lines if they are all POSTs, in order, that nothing speaks against.
+
+    Args:
+        relay: the core.
+        session: the sender, logged in.
+        block: whole lines of at most `grammar.MAX_TEXT` bytes, the last one ended by LF.
+
+    Returns:
+        False if the block is something else; then nothing was done.
+    """
+    mail = relay.mail
+    poster = mail.poster(session)
+    if poster is None or mail.trouble:
+        return False
+    if session.crlf:
+        block = block.replace(b"\r\n", b"\n")
+    if not grammar.clean(block):
+        return False
+    lines = block.split(b"\n")
+    lines.pop()
+    texts: dict[bytes, list[bytes]] = {}
+    number = poster.accepted
+    for line in lines:
+        head, colon, text = line.partition(b" :")
+        words = head.split(b" ")
+        number += 1
+        # b"%d" % is what int() of a word like b"+1" or b"1_0" is not: exactly this number, as it is written
+        if len(words) != 3 or not colon or words[0] != b"POST" or words[1] != b"%d" % number:
+            return False
+        same = texts.get(words[2])
+        if same is None:
+            texts[words[2]] = [text]
+        else:
+            same.append(text)
+    if len(texts) > 1 and len({to.lower() for to in texts}) < len(texts):
+        return False  # one name written in two ways: what was grouped would change its order
+    new: list[tuple[Mailbox, list[bytes]]] = []
+    for to, group in texts.items():
+        box = mail.boxes.find(to)
+        if box is None:  # unknown, or a room
+            return False
+        tail = b"%s %s :%%s\n" % (session.name, box.name)
+        form = b"MAIL %d " + tail
+        new.append((box, [form % item for item in enumerate(group, box.last + 1)]))
+    sizes = [sum(map(len, entries)) for _, entries in new]
+    if not all(mail.takes(box, len(entries), size) for (box, entries), size in zip(new, sizes, strict=True)):
+        return False
+    for (box, entries), size in zip(new, sizes, strict=True):
+        mail.journal.add(box, entries, size)
+    relay.counters.received += len(lines)
+    mail.posted(session, poster, len(lines))
+    return True
+
+
+def post(relay: Relay, session: Session, words: list[bytes], text: bytes) -> None:
+    """Accept one POST, or refuse it; see the protocol."""
+    mail = relay.mail
+    number = grammar.count_of(words[0])
+    if not number:
+        relay.fail(session, b"bad-syntax", b"POST", b"number the posts of a session 1, 2, 3 ...")
+        return
+    relay.counters.received += 1
+    poster = mail.poster(session)
+    if poster is None:
+        relay.counters.meet("mailboxes" if session.box is None else "sessions", session)
+        why = b"%d: this relay keeps the mail of no more names, or of no more sessions of yours" % number
+        relay.fail(session, b"quota", b"POST", why)
+    elif number <= poster.accepted:
+        return  # sent again: it is stored, or on its way there
+    elif number > poster.accepted + 1:
+        why = b"%d: the next POST of this session is %d" % (number, poster.accepted + 1)
+        relay.fail(session, b"gap", b"POST", why)
+    elif mail.trouble:
+        mail.refuse(session, number)
+    elif words[1].startswith(b"#"):
+        _post_to_room(relay, session, poster, number, words[1], text)
+    else:
+        _post_to_name(relay, session, poster, number, words[1], text)
+
+
+def _post_to_name(
+    relay: Relay, session: Session, poster: Poster, number: int, to: bytes, text: bytes
+) -> None:
+    box = relay.mail.boxes.find(to)
+    if box is None:
+        if grammar.is_name(to):
+            relay.fail(
+                session, b"unknown", b"POST", b"%d: nobody of the name %s was ever here" % (number, to)
+            )
+        else:
+            why = b"%d: a receiver is a name, or a room such as #lobby" % number
+            relay.fail(session, b"bad-name", b"POST", why)
+        return
+    if relay.mail.put(box, [_entry(box, session.name, box.name, text)]):
+        relay.mail.posted(session, poster, 1)
+    else:
+        relay.mail.note_full(box, session)
+        relay.fail(session, b"quota", b"POST", b"%d: the mailbox of %s is full" % (number, box.name))
+
+
+def _post_to_room(
+    relay: Relay, session: Session, poster: Poster, number: int, to: bytes, text: bytes
+) -> None:
+    room = relay.mail.boxes.rooms.get(to.lower())
+    if room is None or session.box not in room.boxes:
+        shown = grammar.printable(to, 65)
+        relay.fail(session, b"not-joined", b"POST", b"%d: JOIN %s first" % (number, shown))
+        return
+    for box in room.boxes:
+        # One that is full must not keep the others from their mail: its owner is told what it missed.
+        if box is not session.box and not relay.mail.put(box, [_entry(box, session.name, room.name, text)]):
+            relay.mail.miss(box, room.name)
+    relay.mail.posted(session, poster, 1)
+
+
+def _entry(box: Mailbox, sender: bytes, to: bytes, text: bytes) -> bytes:
+    return b"".join(grammar.message(b"MAIL", (b"%d" % (box.last + 1), sender, to), text))
+
+
+def ack(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:
+    """Drop the entries of one's mailbox up to one."""
+    number, box = grammar.count_of(words[0]), session.box
+    if number is None or box is None:
+        relay.fail(session, b"bad-syntax", b"ACK", b"write it as: ACK n")
+    elif number > box.sent:
+        shown = grammar.printable(words[0], 20)
+        relay.fail(session, b"gap", b"ACK", b"%s: you were sent no entry after %d" % (shown, box.sent))
+    elif number > box.floor:
+        relay.mail.acknowledge(box, number)
