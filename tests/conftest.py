@@ -38,6 +38,8 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep relays of the tests away from the accounts and the mail of whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        # several relays of one user run at the same time here, and only one can have the user's own store
+        patch.setenv("HAILER_STORE", "memory")
         yield
 
 

@@ -51,6 +51,11 @@ LIMITS: Final = {
     "waiting": ("BYTES", "Output that waits for one receiver before its senders wait."),
     "patience": ("SECONDS", "How long senders wait for a receiver before it loses messages."),
     "slow_seconds": ("SECONDS", "How long a receiver may leave a byte unread before it is cut."),
+    "mail_entries": ("N", "Entries that wait in one mailbox."),
+    "mail_bytes": ("BYTES", "Bytes that wait in one mailbox."),
+    "mail_seconds": ("SECONDS", "How long mail waits for its receiver before it expires."),
+    "mailboxes": ("N", "Names that have a mailbox, those of accounts not counted."),
+    "sessions": ("N", "Sessions of one name that have posted and can go on."),
     "parting_seconds": ("SECONDS", "Time for a leaving peer to take the last words."),
 }
 """The fields of `Limits` as options: what they count in, and what they mean."""
@@ -153,10 +158,9 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
 )
 @option(
     "--store",
-    default="memory",
-    show_default=True,
     metavar="memory|PATH",
-    help="Where mail is kept; only memory yet: nothing outlives the relay.",
+    help="The file that mail is kept in; in memory it is gone with the relay."
+    "  [default: hailer/relay.db in your state directory]",
 )
 @option(
     "--web",
@@ -179,7 +183,7 @@ def command(
     client_certs: Any,
     origins: tuple[str, ...],
     accounts: bool | None,
-    store: str,
+    store: str | None,
     web: str,
     log_format: LogFormat,
     notes: Notes,
@@ -191,13 +195,12 @@ def command(
     second one ends it at once. SIGHUP has it read the accounts and its certificate again, and only whoever
     has no account any more notices; SIGUSR1 has it log its counters.
     """
-    if store != "memory":
-        raise UsageError(f"a relay cannot keep mail in {store} yet: leave --store out, or say --store memory")
     if web != "none":
         raise UsageError(f"a relay has no page for {web} yet: leave --web out, or say --web none")
     from hailer.net.notify import notify  # noqa: PLC0415 (these are not for --help)
     from hailer.relay.accounts import accounts_beside  # noqa: PLC0415
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415
+    from hailer.relay.store.place import default_path  # noqa: PLC0415
 
     log_to_standard_error(notes, log_format)
     settings = Settings(
@@ -212,6 +215,7 @@ def command(
         client_certs=client_certs,
         origins=checked_origins(origins),
         accounts=str(accounts_beside(store)),
+        store=store or str(default_path()),
         guests=None if accounts is None else not accounts,
     )
     server = RelayServer(settings)

@@ -20,6 +20,7 @@ from hailer.relay.core.accounts import Accounts
 from hailer.relay.core.limits import Limits
 from hailer.relay.edge.base import LAYERED, Gate
 from hailer.relay.grammar import MAX_LINE
+from hailer.relay.store.memory import MemoryStore
 from hailer.runtime.establish import TLS_SCHEMES
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hailer.net.listener import Listener
     from hailer.relay.core.counters import Counters
     from hailer.relay.edge.base import Edge
+    from hailer.relay.store.base import Store
     from hailer.runtime.aio import Loop
 
 log = logging.getLogger("hailer.relay")
@@ -45,6 +47,9 @@ DEFAULT_ENDPOINT = Endpoint.parse("tcp://localhost:16273")
 ClientCerts = Literal["optional", "required"]
 
 CLIENT_CERTS: tuple[ClientCerts, ...] = get_args(ClientCerts)
+
+MEMORY = "memory"
+"""Said in place of the store's path: mail is gone with the relay."""
 
 _STREAMS = ("tcp", "tcp4", "tcp6", "unix", "fd", "tls", "ws", "wss")
 
@@ -71,6 +76,8 @@ class Settings:
             relay without accounts. Read again by `RelayServer.reload`.
         guests: whether names that have no account are for anybody; None for as long as there are no
             accounts at all.
+        store: where mail is kept: a path of a file (see `hailer.relay.store.sqlite`), or ``memory``, from
+            which it is gone with the relay.
     """
 
     listen: tuple[Endpoint, ...] = (DEFAULT_ENDPOINT,)
@@ -87,6 +94,7 @@ class Settings:
     origins: tuple[str, ...] | None = None
     accounts: str | None = None
     guests: bool | None = None
+    store: str = MEMORY
 
 
 class RelayServer:
@@ -127,9 +135,10 @@ class RelayServer:
         return self._edge.relay.counters
 
     def bind(self) -> list[Endpoint]:
-        """Open the listening sockets.
+        """Open the listening sockets and the store.
 
         Raises:
+            StoreError: the store cannot be opened, or another relay has it.
             ListenError: an endpoint is in use, not ours or not permitted; or an inherited socket is not one
                 that a relay can listen on.
             ResolveError: its host does not resolve.
@@ -140,6 +149,7 @@ class RelayServer:
                 for listener in listen(endpoint, backlog=self.settings.backlog):
                     self._listeners.append(listener)
                     self._take(listener)
+            self._edge.attach(_open_store(self.settings.store))
         except BaseException:
             self.close()
             raise
@@ -202,9 +212,10 @@ class RelayServer:
         self._edge.stop()
 
     def close(self) -> None:
-        """Close the listening sockets of a relay that was bound and not served."""
+        """Close the listening sockets and the store of a relay that was bound and not served."""
         for listener in self._listeners:
             listener.close()
+        self._edge.detach()
 
     def _check(self, endpoint: Endpoint) -> None:
         _check(endpoint, insecure=self.settings.insecure, accounts=not self._accounts.guests)
@@ -358,6 +369,14 @@ def _make_edge(settings: Settings) -> Edge:
 
         return ThreadEdge(settings.limits, __version__)
     raise UsageError(f"there is no model {settings.model!r} for a relay: choose one of {', '.join(MODELS)}")
+
+
+def _open_store(place: str) -> Store:
+    if place == MEMORY:
+        return MemoryStore()
+    from hailer.relay.store.sqlite import SqliteStore  # noqa: PLC0415 (for those who keep their mail)
+
+    return SqliteStore(Path(place))
 
 
 def _nothing() -> None:

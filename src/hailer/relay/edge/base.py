@@ -163,6 +163,11 @@ class Edge(ABC):
         self.relay.mail.load(store.load())
         self._store = store
 
+    def detach(self) -> None:
+        """Close the store of an edge that does not serve."""
+        if self._store is not None and self._store_thread is None:
+            self._store.close()
+
     def _open_store(self) -> None:
         self._store_thread = StoreThread(self._store or MemoryStore(), self._work_done)
         self._give_work()
