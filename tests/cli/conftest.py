@@ -192,15 +192,15 @@ class Process:
             self._seen[stream] += data
         return self._seen[stream]
 
-    def read_more(self) -> bytes:
-        """Wait until standard output says more; give all that it has said so far."""
-        pipe = self.popen.stdout
+    def read_more(self, stream: str = "out") -> bytes:
+        """Wait until a stream says more; give all that it has said so far."""
+        pipe = self.popen.stdout if stream == "out" else self.popen.stderr
         assert pipe is not None
         ready, _, _ = select.select([pipe], [], [], PATIENCE)
         data = os.read(pipe.fileno(), 65536) if ready else b""
         assert data, f"no more came than {self._seen}; stderr: {self._rest_of_errors()!r}"
-        self._seen["out"] += data
-        return self._seen["out"]
+        self._seen[stream] += data
+        return self._seen[stream]
 
     def write(self, data: bytes) -> None:
         """Write to standard input."""

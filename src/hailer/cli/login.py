@@ -105,7 +105,7 @@ def read_token(file: str | None) -> str | None:
         UsageError: the file cannot be read, others can read it too, or nobody can be asked.
     """
     if file is None:
-        return os.environ.get("HAILER_TOKEN") or None
+        return os.environ.get("HAILER_TOKEN", "").strip() or None
     if file == "-":
         if sys.stdin is None or not (sys.stdin.isatty() or sys.stderr.isatty()):
             raise UsageError(
