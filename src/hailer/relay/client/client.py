@@ -315,9 +315,10 @@ class RelayClient(Receiving, Places):
                 when it is on disk there), and `drain` waits for all of them.
 
         Raises:
-            Refused: it is not stored: ``unknown``, ``not-joined``, ``quota``, ``store`` ... An ``offline``
-                receiver is no reason. Nothing else that was posted is refused with it.
-            TimedOut: it was not stored in time; the message says which of the cases above it is.
+            Refused: it is not stored: ``unknown``, ``not-joined``, ``quota`` ... Nothing else that was posted
+                is refused with it.
+            TimedOut: it was not stored in time, perhaps as the relay's disk is full; the message says which
+                of the cases above it is.
             ConnectionLost: the client will not connect again, and it is unknown whether it was stored, or it
                 stays in the outbox; the message says which.
             ConnectionClosed: the same, and it was not sent.

@@ -59,12 +59,14 @@ class Line:
         stored: every post of the session up to this number is stored.
         last: the highest number that the relay may have seen.
         size: bytes of payloads in the line.
+        window: posts that may be under way.
     """
 
     def __init__(self) -> None:
         self.stored = 0
         self.last = 0
         self.size = 0
+        self.window = WINDOW
         self._sent: deque[Post] = deque()  # on this connection; the first has the number after `stored`
         self._sent_size = 0
         self._waiting: deque[Post] = deque()  # to be sent, behind those
@@ -96,7 +98,7 @@ class Line:
 
     def next(self) -> tuple[int, Post] | None:
         """The next post to be sent and its number; None if there is none, or enough is under way."""
-        if not self._waiting or not self._waiting[0].kept or len(self._sent) >= WINDOW:
+        if not self._waiting or not self._waiting[0].kept or len(self._sent) >= self.window:
             return None
         size = self._sent_size + len(self._waiting[0].payload)
         if self._sent and size > WINDOW_BYTES:
@@ -148,7 +150,7 @@ class Line:
         self.last = min(self.last, self.stored + base)
 
     def send_again(self) -> None:
-        """Have everything sent on the next connection, for this one is over."""
+        """Have everything sent again, under the numbers that it has: the relay has dropped it, or is gone."""
         self._waiting.extendleft(reversed(self._sent))
         self._sent.clear()
         self._sent_size = 0

@@ -3,6 +3,9 @@
 A refused post does not use up its number, and the relay refuses those that were sent after it as a gap.
 So after a refusal nothing more is sent until a fence has come back: then all the refusals of what was under
 way are here, the refused posts leave the line, and what stood behind them is sent with new numbers.
+
+A relay whose disk is full or fails says ``store``. That is no verdict: it may turn out that it has stored the
+post after all. So the post keeps its number and is sent again, alone, until the relay stores it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from hailer.errors import (
 )
 from hailer.relay.client import commands
 from hailer.relay.client.events import RefusedPost
-from hailer.relay.client.line import Line, Post
+from hailer.relay.client.line import WINDOW, Line, Post
 from hailer.text import printable
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Poster"]
 
 log = logging.getLogger("hailer.relay.client")
+
+_RETRY = 1.0
+"""Seconds between two attempts to post to a relay that cannot store: as often as it tries itself."""
 
 LINE_BYTES = 64 << 20
 """Bytes of payloads that wait to be stored before `post` waits: what a relay's mailbox holds by default."""
@@ -66,6 +72,8 @@ class Poster:
         self._key = 0
         self._link: Link | None = None
         self._fenced = False
+        self._trouble = ""  # why the relay can store nothing at the moment
+        self._retry: asyncio.TimerHandle | None = None
         self._error: HailerError | None = None
         self._turn = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
@@ -195,6 +203,8 @@ class Poster:
     def lost(self) -> None:
         """Take note that the connection is over: what is not stored is to be sent again."""
         self._link = None
+        if self._retry is not None:
+            self._retry.cancel()
         self._close_up()
         self._line.send_again()
 
@@ -236,11 +246,16 @@ class Poster:
             return
         if fail.id.isdecimal():
             post = self._line.sent(int(fail.id))
-            refused = [post] if post is not None else []
+            concerned = [post] if post is not None else []
         else:
-            refused = list(self._line.under_way)  # a relay that knows no POST refuses each like this
-        self._refuse(refused, fail)
-        if refused and not self._fenced and self._link is not None:
+            concerned = list(self._line.under_way)  # a relay that knows no POST refuses each like this
+        if fail.code == "store":
+            if concerned and not self._trouble:
+                log.warning("the relay cannot store posts at the moment: %s", printable(fail.explanation))
+            self._trouble = printable(fail.explanation)
+        else:
+            self._refuse(concerned, fail)
+        if concerned and not self._fenced and self._link is not None:
             self._fenced = True
             self._link.fence(partial(self._after_fence, self._link))
 
@@ -288,6 +303,7 @@ class Poster:
         for post in posts:
             _done(post)
         if posts:
+            self._trouble, self._line.window = "", WINDOW
             if self._journal is not None:
                 self._journal.changes.stored = number
                 self._journal.changes.stored_key = posts[-1].key
@@ -327,8 +343,20 @@ class Poster:
             self._journal.then(partial(self._go_on, link))
 
     def _go_on(self, link: Link) -> None:
+        if link is not self._link:
+            return
+        self._close_up()
+        if self._trouble:
+            self._fenced = True
+            self._retry = asyncio.get_running_loop().call_later(_RETRY, self._try_again, link)
+        else:
+            self._pump()
+
+    def _try_again(self, link: Link) -> None:
         if link is self._link:
-            self._close_up()
+            self._fenced = False
+            self._line.send_again()
+            self._line.window = 1
             self._pump()
 
     def _close_up(self) -> None:
@@ -338,12 +366,11 @@ class Poster:
 
     def late(self, post: Post) -> TimedOut:
         """What is known of a post that was not stored in time."""
+        why = f" ({self._trouble})" if self._trouble else ""
         if self._journal is not None and post.key:
-            return TimedOut("the post was not stored in time: it stays in the outbox and goes on being tried")
+            return TimedOut(f"the post was not stored in time{why}: it stays in the outbox for another try")
         if post.said:
-            return TimedOut(
-                "the post was not stored in time: it goes on being tried until the client is closed"
-            )
+            return TimedOut(f"the post was not stored in time{why}: it goes on being tried until the end")
         return TimedOut("the post was not sent in time: look whether the relay runs, and post it again")
 
     async def _flushed(self) -> None:
