@@ -1,6 +1,6 @@
 """Messages that are stored: hailer's mailboxes beside JetStream, redis streams, MQTT and plain SQLite.
 
-    python -m bench durable [--short] [--only S,…] [--parts post,alone,beside,opening]
+    python -m bench durable [--short] [--only S,…] [--parts post,receive,alone,…]
 
 One store is alive at a time; all of them take their turn in each round. Its files are in a folder of their
 own on a disk, which is removed after each measurement.
@@ -39,7 +39,7 @@ __all__ = ["disk_of", "main"]
 
 ROOT = Path(__file__).parent.parent
 LOAD_TIMEOUT = 150.0  # seconds for one measurement
-PARTS = ("post", "alone", "beside", "opening")
+PARTS = ("post", "receive", "alone", "beside", "opening")
 LIVE = ("pingpong", "pipeline")
 PAIRS = 10  # of live senders and receivers
 EVERY = 0.01  # seconds from one window of stored messages to the next, beside live ones
@@ -57,6 +57,9 @@ def cells_of(parts: Sequence[str], *, short: bool) -> list[DurableCell]:
             cells.append(DurableCell("post", senders, size))
         if not short:
             cells.append(DurableCell("post", 100, 64, apart=False))
+    if "receive" in parts:
+        sizes = ((100, 64),) if short else ((1, 64), (100, 64), (100, 1024))
+        cells += [DurableCell("receive", senders, size) for senders, size in sizes]
     if "alone" in parts:
         cells += [DurableCell("alone", size=size) for size in ((64,) if short else (64, 1024))]
     if "beside" in parts:
@@ -74,7 +77,11 @@ def wanted(cell: DurableCell, peer: Peer) -> bool:
     if cell.part == "beside":
         # nats-server is linked statically: its flushes cannot be made slow.
         return peer.name in BESIDE and not (cell.commits == "slow" and peer.dialect.startswith("nats"))
+    if cell.part == "receive" and peer.name == "sink":
+        return False
     if peer.name.startswith("sqlite-"):
+        if cell.part == "receive":
+            return False
         return (cell.part == "alone") == (peer.name == "sqlite-1") and cell.apart
     return True
 
@@ -135,6 +142,7 @@ def measure_once(
             if cell.part != "beside":
                 window = 1 if cell.part == "alone" else 100
                 told = [peer.dialect, port, "--pid", pid, "--senders", cell.senders, "--window", window]
+                told += ["--receive"] * (cell.part == "receive")
                 return figures_of(load("bench.durable_load", [*told, *size, *seconds], load_core))
             with contextlib.ExitStack() as stack:
                 beside = None

@@ -11,12 +11,9 @@ import re
 from typing import Protocol
 
 from bench.dialects import LineDialect, MqttDialect, NatsDialect, RedisDialect, Step
+from bench.durable_takers import HailerTaker, MqttTaker, NatsTaker, RedisTaker, Refused, Taker
 
-__all__ = ["DURABLE", "Acks", "DurableDialect", "Posts", "Refused"]
-
-
-class Refused(Exception):
-    """The store said no, or something that it must not say."""
+__all__ = ["DURABLE", "Acks", "DurableDialect", "Posts"]
 
 
 class Posts(Protocol):
@@ -128,6 +125,12 @@ class DurableDialect(Protocol):
     def acks(self, window: int) -> Acks:
         """What it hears."""
 
+    def taking(self, box: str) -> list[Step]:
+        """The steps after which the receiver of `box` may take what is in it."""
+
+    def taker(self, box: str, body: bytes) -> Taker:
+        """What it hears and says then."""
+
     def held(self, box: str) -> list[Step]:
         """The steps to find out how many messages `box` holds: the last answer's group; or none."""
 
@@ -136,7 +139,7 @@ class HailerDurable:
     """POST and STORED."""
 
     def create(self, box: str) -> list[Step]:
-        return LineDialect().login(box, None)
+        return [*LineDialect().login(box, None), Step(b"QUIT\n", re.compile(rb"^BYE\b.*\n", re.MULTILINE))]
 
     def login(self, name: str) -> list[Step]:
         return LineDialect().login(name, None)
@@ -146,6 +149,12 @@ class HailerDurable:
 
     def acks(self, window: int) -> Acks:  # noqa: ARG002
         return StoredLines()
+
+    def taking(self, box: str) -> list[Step]:
+        return LineDialect().login(box, None)
+
+    def taker(self, box: str, body: bytes) -> Taker:  # noqa: ARG002
+        return HailerTaker(body)
 
     def held(self, box: str) -> list[Step]:
         return [Step(b"HELLO %s\n" % box.encode(), re.compile(rb"^WELCOME .*\bmail=(\d+)", re.MULTILINE))]
@@ -185,6 +194,23 @@ class NatsDurable:
     def acks(self, window: int) -> Acks:  # noqa: ARG002
         return Ends(b"}\r\n", b'"error"')
 
+    def taking(self, box: str) -> list[Step]:
+        stream = "all" if self.one else box
+        consumer = {
+            "durable_name": box,
+            "deliver_subject": f"out.{box}",
+            "filter_subject": f"to.{box}",
+            "ack_policy": "all",
+            "max_ack_pending": 100_000,  # 1,000 otherwise
+        }
+        request = json.dumps({"stream_name": stream, "config": consumer}).encode()
+        subject = f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{box}"
+        ask = self.ask(box, subject, request, rb'consumer_create_response".*"config".*\r\n')
+        return [*ask[:-1], Step(b"SUB out.%s 2\r\n" % box.encode(), re.compile(b"")), ask[-1]]
+
+    def taker(self, box: str, body: bytes) -> Taker:  # noqa: ARG002
+        return NatsTaker(body)
+
     def held(self, box: str) -> list[Step]:
         subject = f"to.{box}"
         request = json.dumps({"subjects_filter": subject}).encode()
@@ -211,6 +237,12 @@ class RedisDurable:
         # An identifier is a time, a hyphen and a number, an error begins with a hyphen.
         return Ends(b"-", b"-E")
 
+    def taking(self, box: str) -> list[Step]:
+        return self.login(box)
+
+    def taker(self, box: str, body: bytes) -> Taker:
+        return RedisTaker(box, body)
+
     def held(self, box: str) -> list[Step]:
         return [Step(RedisDialect.array(b"XLEN", box.encode()), re.compile(rb":(\d+)\r\n"))]
 
@@ -225,7 +257,7 @@ class MqttDurable:
         )
         subscribe = MqttDialect.packet(0x82, b"\x00\x01" + MqttDialect.text(box) + b"\x01")
         return [
-            Step(connect, re.compile(rb"\x20\x02\x00\x00")),
+            Step(connect, re.compile(rb"\x20\x02[\x00\x01]\x00")),
             Step(subscribe, re.compile(rb"\x90\x03\x00\x01\x01")),
         ]
 
@@ -240,6 +272,12 @@ class MqttDurable:
 
     def acks(self, window: int) -> Acks:
         return Pubacks(2 * window)
+
+    def taking(self, box: str) -> list[Step]:
+        return self.create(box)
+
+    def taker(self, box: str, body: bytes) -> Taker:
+        return MqttTaker(box, body)
 
     def held(self, box: str) -> list[Step]:
         del box

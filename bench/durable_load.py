@@ -4,8 +4,9 @@
 
 prints one JSON object. Each sender keeps `--window` messages unacknowledged all the time; with a window of
 1, or with `--every` (seconds from one window to the next), there is one sender, and what it waits is
-measured. After the last acknowledgement the mailboxes are asked what they hold, where the store tells that:
-it has to be what was acknowledged.
+measured. With `--receive` each mailbox has a receiver, and what reaches it counts. After the last
+acknowledgement the mailboxes are asked what they hold, where the store tells that: it has to be what was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -14,142 +15,83 @@ import argparse
 import gc
 import json
 import select
-import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
-from bench.durable_dialects import DURABLE, DurableDialect, Refused
+from bench.durable_dialects import DURABLE, DurableDialect
+from bench.durable_party import Receiver, Sender, converse
 from bench.load import Figures, Meter, raise_descriptor_limit
 from bench.party import LoadError
 
-if TYPE_CHECKING:
-    from bench.dialects import Step
-
 __all__ = ["measure"]
 
-LOGIN_TIMEOUT = 20.0  # seconds for one answer
-READ_SIZE = 256 * 1024
 BOXES = 10  # mailboxes at most; senders share them
 
 
-class Sender:
-    """One connection, what goes out on it and what has come back."""
+@dataclass
+class Span:
+    """The time whose messages count: all of it, without its beginning and its end."""
 
-    def __init__(
-        self, dialect: DurableDialect, port: int, name: str, box: str, body: bytes, window: int
-    ) -> None:
-        self.name, self.box = name, box
-        self.sock = converse(port, dialect.login(name))[0]
-        self.posts, self.acks = dialect.posts(name, box, body, window), dialect.acks(window)
-        self.posted = self.stored = 0
-        self.rest = memoryview(b"")
+    seconds: float
+    pid: int | None
+    least: int  # a slow store may answer in lumps: so many have to come before, and so many within
+    meter: Meter | None = None
+    begin: float = field(default_factory=time.perf_counter)
+    total: int = 0
+    figures: Figures = field(default_factory=dict)
 
-    def post(self, count: int) -> bool:
-        """Send so many messages more; returns whether all has left."""
-        self.posted += count
-        data = self.posts.take(count)
-        if self.rest:
-            self.rest = memoryview(bytes(self.rest) + data)
-            return self.flush()
-        try:
-            gone = self.sock.send(data)
-        except BlockingIOError:
-            gone = 0
-        self.rest = memoryview(data)[gone:]
-        return not self.rest
-
-    def flush(self) -> bool:
-        try:
-            self.rest = self.rest[self.sock.send(self.rest) :]
-        except BlockingIOError:
-            pass
-        return not self.rest
-
-    def hear(self) -> int:
-        """Read once; returns how many messages more are stored.
-
-        Raises:
-            LoadError: something was refused, or the connection closed.
-        """
-        try:
-            data = self.sock.recv(READ_SIZE)
-            count = self.acks.count(data)
-        except (ConnectionError, Refused) as error:
-            raise LoadError(f"{self.name} posted {self.posted}, {self.stored} were stored: {error}") from None
-        if not data:
-            raise LoadError(
-                f"{self.name} posted {self.posted}, {self.stored} were stored, and it was cut off"
-            )
-        self.stored += count
-        if self.stored > self.posted:
-            raise LoadError(f"{self.name} posted {self.posted}, and heard that {self.stored} were stored")
-        return count
+    def look(self, total: int) -> None:
+        """Begin or end when it is time."""
+        now = time.perf_counter()
+        if self.meter is None:
+            if now >= self.begin + self.seconds / 4 and total >= self.least:
+                self.meter, self.begin, self.total = Meter(self.pid), now, total
+        elif not self.figures and now >= self.begin + self.seconds and total >= self.total + self.least:
+            self.figures = self.meter.read(total - self.total, now - self.begin)
 
 
-def converse(port: int, steps: list[Step]) -> tuple[socket.socket, bytes]:
-    """Connect, say every step and wait for its answer; returns the connection and the last answer's group.
+def flood(senders: list[Sender], receivers: list[Receiver], window: int, span: Span, stall: float) -> None:
+    """Keep a window of each sender in flight until the time is over, then wait for what is missing.
 
-    Raises:
-        LoadError: it refused or did not answer.
+    What counts is what is acknowledged as stored, or with receivers what they have.
     """
-    heard, group = b"", b""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=LOGIN_TIMEOUT)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for step in steps:
-            heard = b""
-            sock.sendall(step.say)
-            while not (answer := step.answer.search(heard)):
-                data = sock.recv(65536)
-                if not data:
-                    raise ConnectionError("it closed the connection")
-                heard += data
-            group = answer.group(1) if answer.re.groups else b""
-    except OSError as error:
-        sock.close()
-        raise LoadError(f"no login: {error}; the last that was heard is {heard[-300:]!r}") from None
-    sock.setblocking(False)
-    return sock, group
-
-
-def flood(senders: list[Sender], window: int, seconds: float, stall: float, pid: int | None) -> Figures:
-    """Keep a window of each sender in flight; what is acknowledged in the middle of that time counts."""
-    by_fd = {sender.sock.fileno(): sender for sender in senders}
-    total, meter, figures = 0, None, Figures()
-    in_flight = len(senders) * window
+    talkers: list[Sender | Receiver] = [*senders, *receivers]
+    by_fd = {each.sock.fileno(): each for each in talkers}
+    stored = taken = 0
+    posted = span.least
     with select.epoll() as poller:
-        for fd, sender in by_fd.items():
-            poller.register(fd, select.EPOLLIN if sender.post(window) else select.EPOLLIN | select.EPOLLOUT)
-        begin, begin_total = time.perf_counter() + seconds / 4, 0
-        while in_flight:
+
+        def say(fd: int, talker: Sender | Receiver, data: bytes | memoryview) -> None:
+            if not talker.say(data):
+                poller.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+
+        for fd, each in by_fd.items():
+            poller.register(fd, select.EPOLLIN)
+            say(fd, each, each.post(window) if isinstance(each, Sender) else each.taker.begin)
+        while not span.figures or stored < posted or (receivers and taken < stored):
             events = poller.poll(stall)
             if not events:
-                raise LoadError(f"no acknowledgement for {stall:g} s, {in_flight} are missing")
-            now = time.perf_counter()
-            # A slow store may answer in lumps: all that is in flight has to come once before, and once again.
-            if meter is None and now >= begin and total >= in_flight:
-                meter, begin, begin_total = Meter(pid), now, total
-            elif (
-                meter is not None
-                and not figures
-                and now >= begin + seconds
-                and total >= begin_total + in_flight
-            ):
-                figures = meter.read(total - begin_total, now - begin)
+                raise LoadError(
+                    f"nothing for {stall:g} s: of {posted} messages {stored} were stored and {taken} taken"
+                )
+            span.look(taken if receivers else stored)
             for fd, event in events:
-                sender = by_fd[fd]
-                if event & select.EPOLLOUT and sender.flush():
+                each = by_fd[fd]
+                if event & select.EPOLLOUT and each.flush():
                     poller.modify(fd, select.EPOLLIN)
                 if not event & ~select.EPOLLOUT:
                     continue
-                count = sender.hear()
-                total += count
-                if figures:
-                    in_flight -= count
-                elif count and not sender.post(count):
-                    poller.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-    return figures
+                if isinstance(each, Receiver):
+                    count, answer = each.hear()
+                    taken += count
+                    say(fd, each, answer)
+                    continue
+                count = each.hear()
+                stored += count
+                if count and not span.figures:
+                    posted += count
+                    say(fd, each, each.post(count))
 
 
 def one_by_one(
@@ -165,9 +107,7 @@ def one_by_one(
         if meter is None and start - begin >= seconds / 4:
             meter, begin = Meter(pid), start
             waits.clear()
-        sender.post(window)
-        while sender.rest:
-            sender.flush()
+        sender.sock.sendall(sender.post(window))
         missing = window
         while missing:
             try:
@@ -194,6 +134,7 @@ def measure(
     window: int = 100,
     size: int = 64,
     every: float = 0.0,
+    receive: bool = False,
     seconds: float = 2.0,
     pid: int | None = None,
     stall: float = 60.0,
@@ -207,6 +148,7 @@ def measure(
         window: messages in flight of each.
         size: bytes of each message's text.
         every: seconds from the start of one window to that of the next, for one sender; 0: none waits.
+        receive: whether a receiver for each mailbox takes what comes; what has reached them is what counts.
         seconds: how long to measure, after a quarter of that which does not count.
         pid: the store's process, for its processor time; None leaves it out.
         stall: seconds without an acknowledgement after which the store has failed.
@@ -222,29 +164,51 @@ def measure(
     body = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     figures: Figures = {"senders": senders, "window": window, "size": size}
     posters: list[Sender] = []
+    takers: list[Receiver] = []
     try:
         for box in boxes:
             converse(port, dialect.create(box))[0].close()
+        if receive:
+            takers += (Receiver(dialect, port, box, body) for box in boxes)
         for n in range(senders):
             poster = Sender(dialect, port, f"s{n:03d}", boxes[n % len(boxes)], body, window)
             posters.append(poster)
         if every or (senders == 1 and window == 1):
             figures |= one_by_one(posters[0], window, every, seconds, stall, pid)
         else:
-            figures |= flood(posters, window, seconds, stall, pid)
-        for box in boxes:
-            if steps := dialect.held(box):
-                sock, held = converse(port, steps)
-                sock.close()
-                stored = sum(poster.stored for poster in posters if poster.box == box)
-                if int(held) != stored:
-                    raise LoadError(f"{stored} messages to {box} were acknowledged, and it holds {int(held)}")
+            span = Span(seconds, pid, senders * window)
+            flood(posters, takers, window, span, stall)
+            figures |= span.figures
+        check(dialect, port, boxes, posters, takers)
     except OSError as error:
         raise LoadError(f"the store, or a connection to it, is gone: {error}") from None
     finally:
-        for poster in posters:
-            poster.sock.close()
+        for talker in (*posters, *takers):
+            talker.sock.close()
     return figures
+
+
+def check(
+    dialect: DurableDialect, port: int, boxes: list[str], senders: list[Sender], receivers: list[Receiver]
+) -> None:
+    """What was acknowledged has to be in the mailboxes, or with their receivers.
+
+    Raises:
+        LoadError: it is not.
+    """
+    taken = {receiver.name: receiver.taken for receiver in receivers}
+    for box in boxes:
+        stored = sum(sender.stored for sender in senders if sender.box == box)
+        if receivers:
+            held = taken[box]
+        elif steps := dialect.held(box):
+            sock, answer = converse(port, steps)
+            sock.close()
+            held = int(answer)
+        else:
+            continue
+        if held != stored:
+            raise LoadError(f"{stored} messages to {box} were acknowledged, and it holds {held}")
 
 
 def main() -> None:
@@ -261,14 +225,15 @@ def main() -> None:
     parser.add_argument(
         "--every", type=float, default=0.0, help="seconds from a window to the next (default 0)"
     )
+    parser.add_argument("--receive", action="store_true", help="with a receiver for each mailbox")
     parser.add_argument("--size", type=int, default=64, help="bytes of text in a message (default 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure (default 2)")
     parser.add_argument("--pid", type=int, help="the store's process: adds its processor time")
     options = parser.parse_args()
     if not 1 <= options.senders <= 999 or not 1 <= options.window <= 10_000 or options.size < 1:
         parser.error("--senders is 1 to 999, --window 1 to 10000, --size at least 1")
-    if options.every and options.senders > 1:
-        parser.error("--every is for one sender")
+    if options.every and (options.senders > 1 or options.receive):
+        parser.error("--every is for one sender without receivers")
     if not hasattr(select, "epoll"):
         sys.exit("the load waits with epoll, which only Linux has: run it there")
     raise_descriptor_limit()
@@ -281,6 +246,7 @@ def main() -> None:
             window=options.window,
             size=options.size,
             every=options.every,
+            receive=options.receive,
             seconds=options.seconds,
             pid=options.pid,
         )

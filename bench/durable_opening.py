@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.dialects import Step
-from bench.durable_load import converse
+from bench.durable_party import converse
 from bench.load import LoadError
 from bench.peers import STOP_TIMEOUT, free_port, output_of, pinned
 

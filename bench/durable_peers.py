@@ -134,7 +134,7 @@ def find_mosquitto_queues() -> Peer:
     plain = find_mosquitto()
     config = plain.config.replace(
         "persistence false\n",
-        "persistence true\npersistence_location {data}/\nautosave_interval 1\n",
+        "persistence true\npersistence_location {data}/\nautosave_interval 1\nmax_inflight_messages 0\n",
     )
     settings = "QoS 1 to persistent sessions, written to its file every second and not flushed, TCP_NODELAY"
     return dataclasses.replace(plain, settings=settings, config=config)

@@ -30,8 +30,9 @@ class DurableCell:
     """One measurement.
 
     Attributes:
-        part: ``post`` (senders that keep a window in flight), ``alone`` (one message at a time), ``beside``
-            (live messages while others are stored) or ``opening`` (a store with many messages that wait).
+        part: ``post`` (senders that keep a window in flight), ``receive`` (the same with receivers),
+            ``alone`` (one message at a time), ``beside`` (live messages while others are stored) or
+            ``opening`` (a store with many messages that wait).
         senders: connections that post; in ``beside`` pairs of live ones, in ``opening`` messages.
         size: bytes of a message.
         apart: whether store and load are kept to a core of their own.
@@ -129,6 +130,14 @@ def render(results: DurableResults) -> str:
         lambda cell, name: speed(results, cell, name),
     )
     lines += ratios(results)
+    lines += table(
+        results,
+        "Thousand messages stored and taken a second",
+        "The same with a receiver on each mailbox, that acknowledges (or drops) once for all that a read"
+        " brought; with MQTT each message. What has reached the receivers counts.",
+        results.of("receive"),
+        lambda cell, name: speed(results, cell, name),
+    )
     lines += table(
         results,
         "Processor time of the store, µs a message",

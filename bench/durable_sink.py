@@ -45,7 +45,9 @@ def serve(listener: socket.socket) -> None:
                     sessions.pop(fd).sock.close()
                     continue
                 lines = data.count(b"\n")
-                if session.lines < 0:
+                if data == b"QUIT\n":
+                    session.sock.send(b"BYE\n")
+                elif session.lines < 0:
                     name = data.split()[1]
                     session.sock.send(b"WELCOME %s stored=0 mail=%d\n" % (name, held.get(name, 0)))
                 elif lines:

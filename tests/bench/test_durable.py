@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.durable import disk_of
-from bench.durable_dialects import DURABLE, Ends, Refused
+from bench.durable_dialects import DURABLE, Ends
 from bench.durable_load import measure
 from bench.durable_peers import STORES, at, build_delay, find_stores, slowed
 from bench.durable_report import DurableCell, DurableResults, render
 from bench.durable_sqlite import commits
+from bench.durable_takers import Refused
 from bench.load import LoadError
 from bench.peers import Cores, Peer, running
 
@@ -65,7 +66,10 @@ def lying_store(answer: Callable[[int], bytes]) -> Iterator[int]:
         lines = -1
         while data := receive(sock):
             lines += data.count(b"\n")
-            said = b"WELCOME %s mail=7\n" % data.split()[1] if data.startswith(b"HELLO") else answer(lines)
+            if data.startswith(b"HELLO"):
+                said = b"WELCOME %s mail=7\n" % data.split()[1]
+            else:
+                said = b"BYE\n" if data == b"QUIT\n" else answer(lines)
             try:
                 sock.sendall(said)
             except OSError:
@@ -109,7 +113,7 @@ def lying_store(answer: Callable[[int], bytes]) -> Iterator[int]:
         (lambda _: b"FAIL quota POST :1: full\n", "FAIL quota"),
         (lambda n: b"STORED %d\n" % (n + 1), "posted .*, and heard that .* were stored"),
         (lambda n: b"STORED %d\nSTORED %d\n" % (n, n - 1), "it said b'STORED"),
-        (lambda _: b"", "no acknowledgement for 0.3 s"),
+        (lambda _: b"", "(nothing|no acknowledgement) for 0.3 s"),
         (lambda n: b"STORED %d\n" % n, r"to r00 were acknowledged, and it holds 7"),
     ],
     ids=["refuses", "too many", "backwards", "silent", "lost"],
@@ -164,6 +168,56 @@ def test_acknowledgements_are_counted_however_they_are_cut(name: str, cuts: list
 def test_a_refusal_is_none_of_them(name: str, said: bytes) -> None:
     with pytest.raises(Refused):
         DURABLE[name].acks(2).count(said)
+
+
+ENTRY = b"*2\r\n$15\r\n1732212345678-%d\r\n*2\r\n$1\r\nm\r\n$2\r\nhi\r\n"
+HEAD = b"*1\r\n*2\r\n$1\r\nr\r\n*%d\r\n"
+TAKEN = {
+    "hailer": (b"".join(b"MAIL %d ann r :hi\n" % n for n in range(1, 4)), b"ACK 3\n"),
+    "nats": (
+        b"PING\r\n" + b"".join(b"MSG to.r 2 $JS.ACK.r.r.1.%d.1.5.0 2\r\nhi\r\n" % n for n in (1, 2, 3)),
+        b"PUB $JS.ACK.r.r.1.3.1.5.0 4\r\n+ACK\r\n",
+    ),
+    "redis": (
+        HEAD % 2 + ENTRY % 1 + ENTRY % 2 + b":1\r\n" + HEAD % 1 + ENTRY % 3,
+        b"$5\r\nMINID\r\n$15\r\n1732212345678-3\r\n",
+    ),
+    "mqtt": (b"".join(b"\x32\x07\x00\x01r\x00%chi" % n for n in (1, 2, 3)), b"\x40\x02\x00\x03"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+@given(cuts=st.lists(st.integers(0, 250), max_size=10))
+def test_what_is_taken_is_counted_and_dealt_with_however_it_is_cut(name: str, cuts: list[int]) -> None:
+    data, answer = TAKEN[name]
+    taker = DURABLE[name].taker("r", b"hi")
+    if name == "redis":  # it answers when it is asked, so that a read never holds more than one answer
+        cuts = [*cuts, len(HEAD % 2 + ENTRY * 2) - 2]
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    took = [taker.take(data[a:b]) for a, b in itertools.pairwise(places)]
+    assert sum(count for count, _ in took) == 3
+    assert answer in b"".join(said for _, said in took)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("hailer", b"MAIL 2 ann r :hi", b"MAIL 4 ann r :hi"),
+        ("hailer", b"MAIL 3 ann r :hi", b"MAIL 2 ann r :hi"),
+        ("hailer", b"MAIL 3 ann r :hi", b"MAIL 3 ann r :ho"),
+        ("nats", b"hi\r\nMSG to.r 2 $JS.ACK.r.r.1.3", b"hi\r\nERR to.r 2 $JS.ACK.r.r.1.3"),
+        ("mqtt", b"hi", b"ho"),
+    ],
+)
+def test_what_is_taken_in_disorder_is_found_out(name: str, old: bytes, new: bytes) -> None:
+    data = TAKEN[name][0]
+    assert old in data
+    taker = DURABLE[name].taker("r", b"hi")
+    data = data.replace(old, new)
+    if name == "hailer":  # all that a read brought is checked by its last line
+        data = data[: data.index(new)] + new + b"\n"
+    with pytest.raises(Refused):
+        taker.take(data)
 
 
 def test_an_end_of_one_byte_has_no_tail() -> None:
