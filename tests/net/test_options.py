@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from hailer.errors import UsageError
-from hailer.net.options import set_buffers, set_keepalive, set_nodelay, set_user_timeout
+from hailer.net.options import set_buffers, set_keepalive, set_nodelay, set_user_timeout, unanswered
 
 
 def test_nodelay_on_and_off() -> None:
@@ -58,3 +58,16 @@ def test_buffers() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before
         with pytest.raises(UsageError):
             set_buffers(sock, send=0)
+
+
+def test_all_that_is_acknowledged_is_answered() -> None:
+    """What is not is tried with real links in tests/relay/edge/test_half_open.py."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+    ):
+        with server.accept()[0]:
+            one.sendall(b"x" * 100)
+            assert unanswered(one) is None
+    with socket.socket(socket.AF_UNIX) as no_tcp:
+        assert unanswered(no_tcp) is None

@@ -7,10 +7,16 @@ here. None of them applies to Unix sockets, where the TCP ones are quietly witho
 from __future__ import annotations
 
 import socket
+import struct
+import sys
+from typing import NamedTuple
 
 from hailer.errors import UsageError
 
-__all__ = ["set_buffers", "set_keepalive", "set_nodelay", "set_user_timeout"]
+__all__ = ["Unanswered", "set_buffers", "set_keepalive", "set_nodelay", "set_user_timeout", "unanswered"]
+
+# Of Linux's struct tcp_info: tcpi_retransmits at 2, tcpi_unacked at 24, tcpi_last_ack_recv at 56.
+_TCP_INFO = struct.Struct("=xxB21xI28xI")
 
 
 def set_nodelay(sock: socket.socket, on: bool = True) -> bool:
@@ -74,6 +80,34 @@ def set_user_timeout(sock: socket.socket, seconds: float) -> bool:
         return False
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
     return True
+
+
+class Unanswered(NamedTuple):
+    """Bytes that were sent again and again, and that the peer's system has not acknowledged.
+
+    Attributes:
+        again: how often in a row they were sent again.
+        silence: seconds since the peer's system last acknowledged anything.
+    """
+
+    again: int
+    silence: float
+
+
+def unanswered(sock: socket.socket) -> Unanswered | None:
+    """Tell whether sent bytes are not being acknowledged.
+
+    A peer that does not read acknowledges all the same that it does not (RFC 9293 section 3.8.6.1): it is no
+    such case. `set_user_timeout` does not tell the two apart.
+
+    Returns:
+        None when all is acknowledged, or when this is no TCP socket of Linux, which alone tells.
+    """
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or sys.platform != "linux" or not _is_tcp(sock):
+        return None
+    again, waiting, silence = _TCP_INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size))
+    return Unanswered(again, silence / 1000) if again and waiting else None
 
 
 def set_buffers(sock: socket.socket, *, receive: int | None = None, send: int | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hailer.endpoint import from_sockaddr
 from hailer.errors import HailerError, UsageError
 from hailer.logs import Seldom, log_event
+from hailer.net.options import unanswered
 from hailer.relay.core.relay import Relay
 from hailer.relay.core.session import Session
 from hailer.relay.store.memory import MemoryStore
@@ -55,6 +56,11 @@ LAYERED = ("tls", "ws", "wss")
 _PIECE = 65536
 """Plaintext that becomes wire bytes at once."""
 
+_UNANSWERED = 60.0
+_ASKED_AFTER = 10.0
+"""Seconds for which a peer's system may leave bytes unacknowledged before the peer counts as gone, and
+between two looks at who has been silent for as long."""
+
 _SPARE_DESCRIPTORS = 32
 """Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
 
@@ -66,6 +72,7 @@ class Link(Session):
         sock: the connection.
         fd: its descriptor.
         source: the address that the limit for each source counts by; empty where it does not count.
+        mute_since: when it was first seen not to acknowledge what it was sent; 0 for not.
         layers: TLS and WebSocket, where the endpoint has them: then what the socket carries is not what the
             core says and hears. `_feed` and `_write_layers` are the ways for these.
         wired: the first chunk is of wire bytes already, made by the layers.
@@ -74,7 +81,7 @@ class Link(Session):
         bulk: its last read filled the whole buffer: a larger one pays.
     """
 
-    __slots__ = ("bulk", "fd", "finished", "interest", "layers", "sock", "source", "wired")
+    __slots__ = ("bulk", "fd", "finished", "interest", "layers", "mute_since", "sock", "source", "wired")
 
     def __init__(self, sock: socket.socket, peer: str, source: str, now: float) -> None:
         super().__init__(peer, now)
@@ -83,6 +90,7 @@ class Link(Session):
         self.source = source
         self.finished = False
         self.interest = 0
+        self.mute_since = 0.0
         self.bulk = False
         self.layers: Layers | None = None
         self.wired = False
@@ -127,6 +135,7 @@ class Edge(ABC):
         self._orders = (relay.dirty, relay.held, relay.released, relay.closing, relay.aborted)
         self._notices = relay.notices
         self._seldom = Seldom()
+        self._next_look = 0.0
         self._told_limits = dict(relay.counters.met)
         self.gate: Gate | None = None
         self.links: dict[int, Link] = {}
@@ -291,6 +300,35 @@ class Edge(ABC):
             else:
                 del self._per_source[link.source]
         self._discard(link)
+
+    def _look_round(self) -> None:
+        """Do what is done now and then, after each tick of the core."""
+        self._drop_the_mute()
+        self._tell_limits()
+
+    def _drop_the_mute(self) -> None:
+        """Drop peers whose systems have not acknowledged for long what they were sent.
+
+        The keep-alive of TCP does not ask while bytes are on their way, which are sent again for a quarter
+        of an hour. TCP_USER_TIMEOUT would be shorter, but takes who only does not read for gone, too.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _ASKED_AFTER
+        for link in list(self.links.values()):
+            if now - link.heard < _ASKED_AFTER:
+                continue
+            try:
+                state = unanswered(link.sock)
+            except OSError:
+                continue  # it has gone, and reading says so
+            if state is None or state.silence < now - link.mute_since:
+                link.mute_since = 0.0 if state is None else now
+            elif now - link.mute_since >= _UNANSWERED:
+                self.relay.counters.cut_other += 1
+                self._drop(link, f"it did not acknowledge what it was sent for {_UNANSWERED:g} seconds")
+        self._settle()
 
     def _fault(self, link: Link, error: Exception) -> None:
         """A fault of our own: it costs the client that met it its connection, and nobody else anything."""

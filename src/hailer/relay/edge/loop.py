@@ -231,7 +231,7 @@ class LoopEdge(Edge):
         self._timer_at = float("inf")
         self.relay.tick(time.monotonic())
         self._settle()
-        self._tell_limits()
+        self._look_round()
         self._give_work()
         self._set_timer()
 

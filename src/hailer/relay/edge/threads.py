@@ -249,7 +249,7 @@ class ThreadEdge(Edge):
             with self._lock:
                 self.relay.tick(time.monotonic())
                 self._settle()
-                self._tell_limits()
+                self._look_round()
                 self._give_work()
                 self._keeper_until = self.relay.deadline
             ready = self._selector.select(max(0.0, self._keeper_until - time.monotonic()))
