@@ -384,6 +384,46 @@ def test_many_reloads_at_once(relay_with: Callable[..., Relay], add: Callable[..
     assert relay.process.end()[0] == 0
 
 
+# mail
+
+
+def test_every_account_has_a_mailbox_that_outlives_relays_and_rotation(
+    relay_of_loop: Callable[..., Relay], hailer: Run
+) -> None:
+    def account(action: str, name: str) -> str:
+        return hailer("account", action, name, "--store", "r.db").stdout.decode().strip()
+
+    tokens = {name: account("add", name) for name in ("ann", "bob", "carl")}
+    for number in (1, 2):
+        for _ in range(2):  # one that only looks at its accounts and ends changes nothing
+            relay = relay_of_loop("--store", "r.db")
+            relay.process.signal(signal.SIGTERM)
+            assert relay.process.end()[0] == 0
+        relay = relay_of_loop("--store", "r.db")
+        with relay.dial() as ann, relay.dial() as bob, relay.dial() as late:
+            assert ann.ask(f"HELLO ann token={tokens['ann']} session=s").startswith(
+                f"WELCOME ann session=s stored={number - 1} mail=0"
+            )
+            assert ann.ask(f"POST {number} bob :number {number}") == f"STORED {number}"
+            assert bob.ask(f"HELLO bob token={tokens['bob']}").split()[4] == "mail=1"
+            assert bob.line() == f"MAIL {number} ann bob :number {number}"
+            bob.say(f"ACK {number}")
+            assert bob.ask("PING") == "PONG"
+            assert ann.ask(f"POST {number + 1} dora :x").startswith("FAIL unknown POST")
+            # one that is made while the relay runs has a mailbox at once, and one that is gone has none
+            if number == 2:
+                tokens["dora"] = account("add", "dora")
+                account("remove", "carl")
+                tokens["bob"] = account("rotate", "bob")
+                relay.reload()
+                assert ann.ask("POST 3 carl :x").startswith("FAIL unknown POST")
+                assert ann.ask("POST 3 dora :early") == "STORED 3"
+                assert late.ask(f"HELLO dora token={tokens['dora']}").split()[4] == "mail=1"
+                assert late.line().startswith("MAIL 1 ann dora :early")
+            relay.process.signal(signal.SIGTERM)
+        assert relay.process.end()[0] == 0
+
+
 # the client, and where its token goes
 
 

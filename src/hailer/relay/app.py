@@ -118,7 +118,7 @@ class RelayServer:
         _check_certificate(self.settings)
         self._tls = _server_context(self.settings)
         self._edge = _make_edge(self.settings)
-        self._edge.set_accounts(self._accounts)
+        self._bound = False
         self._listeners: list[Listener] = []
         self._reloading = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -145,11 +145,15 @@ class RelayServer:
             UsageError: an inherited socket can be reached from other machines without `Settings.insecure`.
         """
         try:
-            for endpoint in self.settings.listen:
-                for listener in listen(endpoint, backlog=self.settings.backlog):
-                    self._listeners.append(listener)
-                    self._take(listener)
-            self._edge.attach(_open_store(self.settings.store))
+            with self._reloading:
+                for endpoint in self.settings.listen:
+                    for listener in listen(endpoint, backlog=self.settings.backlog):
+                        self._listeners.append(listener)
+                        self._take(listener)
+                self._edge.attach(_open_store(self.settings.store))
+                # Not before the store is read: the accounts' mailboxes are those that it has.
+                self._edge.set_accounts(self._accounts)
+                self._bound = True
         except BaseException:
             self.close()
             raise
@@ -183,7 +187,8 @@ class RelayServer:
 
     def _reload_accounts(self) -> None:
         self._accounts = self._read_accounts(self._accounts)
-        self._edge.set_accounts(self._accounts)
+        if self._bound:
+            self._edge.set_accounts(self._accounts)
 
     def serve(self) -> None:
         """Bind if need be, and serve until `stop`; a relay serves once."""

@@ -54,6 +54,7 @@ class Boxes:
 
     def load(self, loaded: Loaded) -> None:
         """Take what the store holds, at the start."""
+        assert not self.by_key, "a mailbox made before would get the number of one that is stored"
         self._next_number = loaded.next_box
         for row in loaded.boxes:
             box = Mailbox(row.number, row.key, row.name, row.last)

@@ -227,7 +227,7 @@ class Edge(ABC):
 
     @abstractmethod
     def set_accounts(self, accounts: Accounts) -> None:
-        """See `Relay.set_accounts`; from any thread, not from a signal handler."""
+        """See `Relay.set_accounts`; done when it returns. From any thread, not from a signal handler."""
 
     @abstractmethod
     def _work_done(self, work: Work, result: object, error: StoreError | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
     from hailer.relay.core.work import Work
+
+_TURN = 10.0
+"""Seconds to wait for the event loop to do something for another thread; never so long, but when it ends."""
 
 _ROUNDS = 4
 """Looks for more ready sockets before the event loop gets its turn: each saves a round through it."""
@@ -124,10 +128,17 @@ class LoopEdge(Edge):
         if loop is None:
             self._set_accounts(accounts)
             return
+        done = threading.Event()
+
+        def work() -> None:
+            self._set_accounts(accounts)
+            done.set()
+
         try:
-            loop.call_soon_threadsafe(self._set_accounts, accounts)
+            loop.call_soon_threadsafe(work)
         except RuntimeError:
-            pass  # the loop has just closed: nobody is connected any more
+            return  # the loop has just closed: nobody is connected any more
+        done.wait(_TURN)
 
     def _is_over(self) -> bool:
         return self._stops > 1 or (not self.links and self.relay.mail.finished)
