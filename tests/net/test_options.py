@@ -65,9 +65,9 @@ def test_all_that_is_acknowledged_is_answered() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as one,
+        server.accept()[0],
     ):
-        with server.accept()[0]:
-            one.sendall(b"x" * 100)
-            assert unanswered(one) is None
+        one.sendall(b"x" * 100)
+        assert unanswered(one) is None
     with socket.socket(socket.AF_UNIX) as no_tcp:
         assert unanswered(no_tcp) is None
