@@ -242,6 +242,62 @@ def test_what_the_old_connection_still_says_counts_for_nothing(closed: Driver) -
     assert closed.lines(new) == ["MSG Bob Ann :hello"]
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_page_that_is_read_for_the_old_connection_goes_to_the_new_one(closed: Driver, slow: bool) -> None:
+    bob = login(closed, "Bob")
+    for number in range(1, 41):
+        closed.send(bob, b"POST %d ann :%s\n" % (number, b"x" * 30_000))  # several pages
+    closed.store_works = False
+    old = connect(closed)
+    closed.send(old, b"HELLO ann token=ann-token\n")
+    assert closed.waiting_work is not None
+    new = login(closed, "Ann")
+    if slow:
+        closed.take(new, 0)
+    closed.work()
+    closed.store_works = True
+    closed.take(new, None)
+    while closed.work():
+        pass
+    mail = [event.words[1] for event in closed.peek(new) if event.verb == b"MAIL"]
+    assert mail == [b"%d" % number for number in range(1, 41)]
+    assert b"MAIL" not in old.taken
+
+
+def test_an_ack_of_the_old_connection_counts_for_nothing(closed: Driver) -> None:
+    bob = login(closed, "Bob")
+    closed.send(bob, b"POST 1 ann :one\nPOST 2 ann :two\n")
+    old = login(closed, "Ann")
+    closed.take(old, 0)
+    new = connect(closed)
+    closed.send(new, b"HELLO ann token=ann-token\n")
+    assert not old.gone
+    closed.relay.receive(old, b"ACK 2\nPOST 1 bob :stale\n", closed.now)
+    closed.settle()
+    closed.lose(new)
+    third = connect(closed)
+    closed.send(third, b"HELLO ann token=ann-token\n")
+    assert closed.lines(third)[0].split()[4] == "mail=2"
+    assert b"stale" not in bob.taken
+
+
+def test_posts_on_their_way_belong_to_the_session_that_takes_over(closed: Driver) -> None:
+    old = login(closed, "Ann", " session=s")
+    closed.store_works = False
+    closed.send(old, b"POST 1 bob :one\nPOST 2 bob :two\n")
+    new = connect(closed)
+    closed.send(new, b"HELLO ann token=ann-token session=s\n")
+    assert closed.lines(new)[0].split()[2:4] == ["session=s", "stored=0"]
+    closed.send(new, b"POST 1 bob :one\nPOST 2 bob :two\nPOST 3 bob :three\n")
+    closed.store_works = True
+    while closed.work():
+        pass
+    assert closed.lines(new)[-1] == "STORED 3"
+    bob = connect(closed)
+    closed.send(bob, b"HELLO bob token=bob-token\n")
+    assert [line.split(":")[1] for line in closed.lines(bob)[1:]] == ["one", "two", "three"]
+
+
 # the wait
 
 

@@ -327,9 +327,11 @@ class Mail:
     def _want(self, box: Mailbox) -> None:
         """Have a page read for a reader that has not been sent all that is stored."""
         reader = box.reader
-        if reader is None or box.wanted or box.sent >= box.stored:
+        if reader is None or box.sent >= box.stored:
             return
-        reader.mailing = reader.careful = True
+        reader.mailing = reader.careful = True  # also one that took over while a page is read
+        if box.wanted:
+            return
         box.wanted = True
         self._wanted[box] = None
         self.stirred = True
