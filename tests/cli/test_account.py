@@ -384,6 +384,40 @@ def test_many_reloads_at_once(relay_with: Callable[..., Relay], add: Callable[..
     assert relay.process.end()[0] == 0
 
 
+def test_a_certificate_in_place_of_a_token(
+    start: Callable[..., Process], add: Callable[..., str], hailer: Run
+) -> None:
+    for args in (("127.0.0.1",), ("ann", "--client"), ("carl", "--client")):
+        assert hailer("cert", *args).returncode == 0
+    add("Ann")
+    bob = add("bob")
+    ca = ("--ca", "certs/ca.pem")
+    server = ("--cert", "certs/127.0.0.1.pem", "--key", "certs/127.0.0.1.key", "--client-ca", "certs/ca.pem")
+    process = start("relay", "--listen", "tls://127.0.0.1:0", *server)
+    endpoint = process.read_until(b"\n").decode().split()[-1]
+
+    def who(name: str, certificate: str, token: str = "") -> tuple[int, bytes]:
+        shown = (
+            ("--cert", f"certs/{certificate}-client.pem", "--key", f"certs/{certificate}-client.key")
+            if certificate
+            else ()
+        )
+        run = hailer("who", "--name", name, "--relay", endpoint, *ca, *shown, env={"HAILER_TOKEN": token})
+        return run.returncode, run.stderr
+
+    assert who("ann", "ann") == (0, b"")
+    assert who("bob", "", bob) == (0, b"")
+    for name, certificate, token in (
+        ("ann", "", ""),
+        ("bob", "ann", bob),
+        ("carl", "carl", ""),
+        ("ann", "carl", ""),
+    ):
+        code, said = who(name, certificate, token)
+        assert code == 1
+        assert b"(denied)" in said
+
+
 # mail
 
 
