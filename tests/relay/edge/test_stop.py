@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hailer.relay.app import RelayServer
+from tests.relay.edge.conftest import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hailer.endpoint import Endpoint
-    from tests.conftest import Connect, Wire
+    from tests.conftest import Connect
     from tests.relay.edge.conftest import MakeSettings, Start, StartProcess
+
+
+# In a process of its own, so that what it does is not taken for the relay's slowness.
+_LOAD = """
+    import json, selectors, socket, sys, time
+
+    host, port, peers, senders = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    socks = [socket.create_connection((host, port)) for _ in range(peers)]
+    for number, sock in enumerate(socks):
+        sock.sendall(b"HELLO n%d\\nJOIN #all\\nPING in\\n" % number)
+    for sock in socks:
+        got = b""
+        while b"PONG in" not in got:
+            got += sock.recv(1 << 20)
+    tails = {sock: b"" for sock in socks}
+    selector = selectors.DefaultSelector()
+    for sock in socks:
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_READ)
+    print("ready", flush=True)
+    next_send = 0.0
+    while selector.get_map():
+        if time.monotonic() > next_send:
+            next_send = time.monotonic() + 0.01
+            for sock in socks[:senders]:
+                try:
+                    sock.send(b"SEND #all :load\\n" * 10)
+                except OSError:
+                    pass
+        for key, _ in selector.select(0.005):
+            sock = key.fileobj
+            try:
+                data = sock.recv(1 << 20)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                tails[sock] += repr(error).encode()
+                data = b""
+            tails[sock] = (tails[sock] + data)[-100:]
+            if not data:
+                selector.unregister(sock)
+                sock.close()
+    print(json.dumps([tail.decode() for tail in tails.values()]), flush=True)
+"""
 
 
 @pytest.mark.heavy
@@ -30,55 +75,34 @@ def test_a_signal_under_load(
     connect: Connect,
     can_connect: Callable[[Endpoint], bool],
 ) -> None:
-    """200 peers in a room that is never silent; one never reads and never closes."""
-    relay = start_process(model, drain=0.7)
+    """500 peers in a room that is never silent; one never reads and never closes."""
+    drain = 2.0
+    # The long run asks for the figures themselves; the short one may share the machine with other tests.
+    at_once, late = (0.1, 0.5) if LONG else (1.5, 3.0)
+    relay = start_process(model, drain=drain)
     deaf = connect(relay.endpoint, "deaf", small=True)
     deaf.send("JOIN #all")
-    wires = [connect(relay.endpoint, f"n{number}") for number in range(199)]
-    for wire in wires:
-        wire.send("JOIN #all")
-    endings: list[bytes] = []
-
-    def receive(mine: list[Wire]) -> None:
-        for wire in mine:
-            tail = b""
-            try:
-                while data := wire.sock.recv(1 << 20):
-                    tail = (tail + data)[-100:]
-            except OSError as error:
-                tail = repr(error).encode()
-            endings.append(tail)
-            wire.close()
-
-    def send(wire: Wire) -> None:
+    script = [sys.executable, "-c", textwrap.dedent(_LOAD)]
+    command = [*script, relay.endpoint.host, str(relay.endpoint.port), "499", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
         try:
-            while True:
-                wire.sock.sendall(b"SEND #all :load\n" * 10)
+            assert load.stdout is not None
+            assert load.stdout.readline() == "ready\n"
+            time.sleep(0.3)  # let it be busy
+            began = time.monotonic()
+            relay.process.send_signal(signal.SIGTERM)
+            while can_connect(relay.endpoint):
+                assert time.monotonic() - began < at_once, "it still accepts"
                 time.sleep(0.005)
-        except OSError:
-            pass  # the relay has ended
-
-    senders = [threading.Thread(target=send, args=(wire,), daemon=True) for wire in wires[:3]]
-    for thread in senders:
-        thread.start()
-    time.sleep(0.2)
-    began = time.monotonic()
-    relay.process.send_signal(signal.SIGTERM)
-    receivers = [threading.Thread(target=receive, args=(wires[n::10],), daemon=True) for n in range(10)]
-    for thread in receivers:
-        thread.start()
-    while can_connect(relay.endpoint):
-        assert time.monotonic() - began < 1.0, "it still accepts"
-        time.sleep(0.01)
-    assert relay.process.wait(10) == 0
-    took = time.monotonic() - began
-    for thread in (*receivers, *senders):
-        thread.join(5)
-        assert not thread.is_alive()
-    assert took < 0.7 + 1.0, "it did not end in time"
-    wanting = [ending for ending in endings if not ending.endswith(b"\nBYE :the relay is shutting down\n")]
+            assert relay.process.wait(10) == 0
+            took = time.monotonic() - began
+            endings = json.loads(load.stdout.readline())
+        finally:
+            load.kill()
+    assert drain - 0.1 < took < drain + late, "it did not end in time"
+    wanting = [ending for ending in endings if not ending.endswith("\nBYE :the relay is shutting down\n")]
     assert wanting == []
-    assert len(endings) == 199
+    assert len(endings) == 499
     assert any("late peers=1 " in line for line in relay.log_lines)
     assert not any("Traceback" in line for line in relay.log_lines)
 
