@@ -98,7 +98,34 @@ def does_not_close(driver: Driver) -> bool:
     return ann.gone
 
 
+def posts(driver: Driver, line: bytes, answer: bytes) -> bool:
+    """What two sessions of one name are told that post the same."""
+    driver.login("bob")
+    for session in (b"one", b"two"):
+        ann = driver.connect()
+        driver.send(ann, b"HELLO ann session=%s\n" % session)
+        driver.send(ann, line)
+        told = answer in ann.taken
+        driver.send(ann, b"QUIT\n")
+    return told
+
+
+def waits_too_long(driver: Driver) -> bool:
+    posts(driver, b"POST 1 bob :x\n", b"")
+    driver.pass_time(200)
+    return driver.relay.counters.expired > 0
+
+
 CASES = {
+    "mail_entries": Case(1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: ")),
+    "mail_bytes": Case(
+        30, 60, lambda driver: posts(driver, b"POST 1 bob :1234567890\n", b"FAIL quota POST :1: ")
+    ),
+    "mail_seconds": Case(10.0, 1000.0, waits_too_long),
+    "mailboxes": Case(1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: ")),
+    "sessions": Case(
+        1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"") and driver.relay.counters.met["sessions"] > 0
+    ),
     "login_seconds": Case(1.0, 30.0, too_slow_to_log_in),
     "line_seconds": Case(1.0, 30.0, too_slow_a_line),
     "idle_seconds": Case(1.0, 300.0, silent),

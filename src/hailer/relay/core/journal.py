@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LAZY = 0.05
 """Seconds that what nobody waits for (a new name, an ACK) waits for company before it is committed."""
 
+_AGE_STEP = 600
+"""Seconds that the relay's age grows by before it is stored, if nothing else is."""
+
 _SEGMENT = 128 * 1024
 """Bytes from which a mailbox's next entries begin a new segment: one is read back as a whole."""
 
@@ -48,6 +51,7 @@ class Journal:
         self.due = float("inf")
         self.size = 0
         self.next_entry = 1
+        self._stored_age = 0
         self._born = 0.0  # the instant at which the relay's age was 0
         self._open: dict[Mailbox, None] = {}
         self._segments: list[tuple[Mailbox, Segment]] = []
@@ -61,6 +65,7 @@ class Journal:
     def load(self, loaded: Loaded) -> None:
         """Take what the store holds, at the start."""
         self._born = self._clock.now - loaded.age
+        self._stored_age = loaded.age
         self.next_entry = loaded.next_entry
 
     @property
@@ -126,6 +131,11 @@ class Journal:
             self._close(box)
         self.urgent = True
 
+    def grow_old(self, seconds: int = _AGE_STEP) -> None:
+        """Store the relay's age if it has grown by so much."""
+        if self.age - self._stored_age > seconds:
+            self._later()
+
     def posted(self, poster: Poster) -> None:
         """Store how far a session has come, together with its entries."""
         poster.used = self.age
@@ -148,7 +158,7 @@ class Journal:
             if box.pending:
                 self._close(box)
             self._rows[box] = None
-        age = self.age
+        age = self._stored_age = self.age
         batch = Batch(
             age=age,
             boxes=[row(box) for box in self._rows],

@@ -111,10 +111,12 @@ class Mail:
             too_old = self.journal.age - int(self._relay.limits.mail_seconds)
             self.boxes.forget(too_old, 1000)
             self.boxes.forget_posters(too_old)
+            self.journal.grow_old()
         self.stirred = True
 
     def end(self) -> None:
         """Store what is accepted without waiting for more; see `finished`."""
+        self.journal.grow_old(0)
         self._ending = self.stirred = True
 
     @property
@@ -175,9 +177,10 @@ class Mail:
             posters = session.box.posters
             if len(posters) >= self._relay.limits.sessions:
                 # retries of the one that posted longest ago, should any still come, would be stored again
-                oldest = next((old for old in posters.values() if old.link is None), None)
-                if oldest is None:
+                away = [old for old in posters.values() if old.link is None]
+                if not away:
                     return None
+                oldest = min(away, key=lambda old: old.used)
                 self._relay.counters.meet("sessions", session)
                 self.boxes.forget_poster(oldest)
             session.poster = posters[session.id] = Poster(session.box, session.id)
@@ -330,15 +333,15 @@ class Mail:
         if reader is None or box.sent >= box.stored:
             return
         reader.mailing = reader.careful = True  # also one that took over while a page is read
-        if box.wanted:
-            return
+        if box.wanted or reader.waiting > _LOW:
+            return  # `done` or `drained` comes back to it
         box.wanted = True
         self._wanted[box] = None
         self.stirred = True
 
     def drained(self, session: Session) -> None:
-        """Go on with a reader whose outbox has room again."""
-        if session.waiting <= _LOW and session.box is not None:
+        """Go on with a reader of which some output was written."""
+        if session.box is not None:
             self._want(session.box)
 
     def _send_pages(self, work: Read, pages: list[Page]) -> None:
@@ -352,17 +355,16 @@ class Mail:
             elif box.sent == wanted_after:
                 box.sent = box.stored  # the rest was dealt with meanwhile
             # else another one has logged in meanwhile
-            if box.sent >= box.stored:
-                reader.mailing = False
-            elif reader.waiting <= _LOW:
-                self._want(box)
+            reader.mailing = box.sent < box.stored
+            self._want(box)
 
     def _send(self, box: Mailbox, reader: Session, data: bytes, last: int) -> None:
         """Put entries into a reader's outbox."""
         if reader.crlf:
             data = mailbox.with_crlf(data)
         if not reader.chunks:
-            reader.mail_only = True
+            # careful: what is put after it has to know, and so has the edge when all of it is written
+            reader.mail_only = reader.careful = True
             self._relay.dirty.append(reader)
         reader.chunks.append(data)
         reader.waiting += len(data)

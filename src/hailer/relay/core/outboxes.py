@@ -152,6 +152,7 @@ class Outboxes:
         """
         session.waiting -= sent
         if not session.waiting:
+            session.mail_only = False
             if session.blocked:
                 session.blocked = False
                 del self._blocked[session]

@@ -24,8 +24,10 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         False if the block is something else; then nothing was done.
     """
     mail = relay.mail
+    if not block.startswith(b"POST ") or mail.trouble:
+        return False
     poster = mail.poster(session)
-    if poster is None or mail.trouble:
+    if poster is None:
         return False
     if session.crlf:
         block = block.replace(b"\r\n", b"\n")
@@ -62,6 +64,7 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         return False
     for (box, entries), size in zip(new, sizes, strict=True):
         mail.journal.add(box, entries, size)
+    relay.counters.commands += len(lines)
     relay.counters.received += len(lines)
     mail.posted(session, poster, len(lines))
     return True
