@@ -110,6 +110,11 @@ def posts(driver: Driver, line: bytes, answer: bytes) -> bool:
     return told
 
 
+def forgets_a_session(driver: Driver) -> bool:
+    posts(driver, b"POST 1 bob :x\n", b"")
+    return driver.relay.counters.met["sessions"] > 0
+
+
 def waits_too_long(driver: Driver) -> bool:
     posts(driver, b"POST 1 bob :x\n", b"")
     driver.pass_time(200)
@@ -124,7 +129,9 @@ CASES = {
     "mail_seconds": Case(10.0, 1000.0, waits_too_long),
     "mailboxes": Case(1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: ")),
     "sessions": Case(
-        1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"") and driver.relay.counters.met["sessions"] > 0
+        1,
+        2,
+        lambda driver: posts(driver, b"POST 1 bob :x\n", b"") and driver.relay.counters.met["sessions"] > 0,
     ),
     "login_seconds": Case(1.0, 30.0, too_slow_to_log_in),
     "line_seconds": Case(1.0, 30.0, too_slow_a_line),
