@@ -80,6 +80,8 @@ class Ledger:
         self._renumbered = 0
         self.moved = threading.Condition(self._lock)
         """Notified whenever something was taken down."""
+        self.broken: BaseException | None = None
+        """What ended one of those who write in it, for the others to wait no longer."""
 
     def posted(self, value: Value, receivers: tuple[str, ...]) -> None:
         """A sender is about to post; again, if it has to send it again."""
@@ -117,6 +119,12 @@ class Ledger:
                     self._open[receiver] -= 1
             self.moved.notify_all()
 
+    def give_up(self, fault: BaseException) -> None:
+        """Somebody cannot go on: whoever waits is told so."""
+        with self.moved:
+            self.broken = self.broken or fault
+            self.moved.notify_all()
+
     @property
     def acknowledgements(self) -> int:
         """How many values are acknowledged so far."""
@@ -132,12 +140,19 @@ class Ledger:
 
         Returns:
             Whether it came to that in time.
+
+        Raises:
+            BaseException: what ended one of those who were to write in it.
         """
+
+        def through() -> bool:
+            return len(self._acknowledged) >= acknowledged and not any(map(self._open.get, taken_by))
+
         with self.moved:
-            return self.moved.wait_for(
-                lambda: len(self._acknowledged) >= acknowledged and not any(map(self._open.get, taken_by)),
-                timeout=seconds,
-            )
+            self.moved.wait_for(lambda: self.broken is not None or through(), timeout=seconds)
+            if self.broken is not None:
+                raise self.broken
+            return through()
 
     def verdicts(self) -> Verdicts:
         """What it all comes to."""
