@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.relay.ledger.book import Ledger, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     Dial = Callable[[], socket.socket]
@@ -192,6 +192,7 @@ class Poster(Party):
         to: each a name or a room, with who is to get what is posted to it.
         window: posts in flight.
         size: bytes of a payload, about.
+        most: how many values it posts before it ends by itself; None for any number.
         forgets: how likely it is to begin a new session after a loss, and to give up what was in flight.
 
     Attributes:
@@ -204,10 +205,11 @@ class Poster(Party):
         dial: Dial,
         name: str,
         ledger: Ledger,
-        to: dict[str, tuple[str, ...]],
+        to: Mapping[str, tuple[str, ...]],
         *,
         window: int = 100,
         size: int = 40,
+        most: int | None = None,
         forgets: float = 0.0,
         seed: int = 0,
         token: str = "",
@@ -217,6 +219,7 @@ class Poster(Party):
         self.to = to
         self.window = window
         self.size = size
+        self.most = most
         self.forgets = forgets
         self.forgotten = 0
         self.refusals: dict[str, int] = {}
@@ -229,7 +232,10 @@ class Poster(Party):
         self._pause = threading.Event()
 
     def _through(self) -> bool:
-        return self.ending.is_set() and self._stored == len(self._made)
+        return self._makes_no_more() and self._stored == len(self._made)
+
+    def _makes_no_more(self) -> bool:
+        return self.ending.is_set() or self._serial == self.most
 
     def hang_up(self) -> None:
         """End now: what is in flight stays unknown."""
@@ -267,7 +273,7 @@ class Poster(Party):
 
     def _post(self, stream: Stream) -> None:
         last = self._stored + self.window
-        while len(self._made) < last and not self.ending.is_set():
+        while len(self._made) < last and not self._makes_no_more():
             to = self.dice.choice(list(self.to))
             value = Value(self.name, self._serial)
             self._serial += 1
