@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,8 +120,10 @@ class Proxy:
             for task in (upward, downward):
                 task.cancel()
             await asyncio.gather(upward, downward, return_exceptions=True)
-            client.close()
-            relay.close()
+            for writer in (client, relay):
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, fate: str, left: int | None

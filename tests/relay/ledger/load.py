@@ -8,6 +8,8 @@ from tests.relay.ledger.book import Ledger, Verdicts
 from tests.relay.ledger.parties import Poster, Taker
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from tests.relay.ledger.parties import Dial
     from tests.relay.ledger.running import RelayProcess
 
@@ -78,3 +80,13 @@ class Load:
         for party in [*self.posters, *self.takers]:
             party.check()
         return self.ledger.verdicts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for party in [*self.posters, *self.takers]:
+            party.hang_up()
+        for party in [*self.posters, *self.takers]:
+            if party.ident is not None:
+                party.join(20)

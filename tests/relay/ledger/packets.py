@@ -90,10 +90,10 @@ def main(directory: Path, posts: int) -> None:
         def dial() -> socket.socket:
             return socket.create_connection((THERE, relay.address[1]), timeout=20)
 
-        load = Load(relay, dial=dial, forgetful=0, goes=0.05)
-        load.start()
-        assert load.ledger.wait(300, acknowledged=posts)
-        found = load.finish()
+        with Load(relay, dial=dial, forgetful=0, goes=0.05) as load:
+            load.start()
+            assert load.ledger.wait(300, acknowledged=posts)
+            found = load.finish()
     print(json.dumps({"figures": found.row(), "faults": found.faults, "met": mirror.met}))
 
 

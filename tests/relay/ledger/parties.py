@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.relay.ledger.book import Ledger, Value
@@ -406,3 +407,41 @@ def waiting_mail(dial: Dial, name: str, session: str, acknowledge: int, token: s
             except ConnectionResetError:
                 pass
     return left
+
+
+class LivePair:
+    """Two who talk by SEND, to see that live messages go on and how long they take.
+
+    Args:
+        dial: connects to the relay.
+        names: of the two.
+    """
+
+    def __init__(self, dial: Dial, names: tuple[str, str] = ("ping", "pong")) -> None:
+        self._streams = []
+        for name in names:
+            stream = Stream(dial())
+            stream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream.hello(name, "")
+            self._streams.append(stream)
+        self._names = names
+
+    def round_trips(self, count: int) -> list[float]:
+        """So many messages there and back, one after the other; gives the seconds of each, sorted."""
+        taken = []
+        for number in range(count):
+            text = b"%d" % number
+            begun = time.perf_counter()
+            for here, there, to in ((0, 1, self._names[1]), (1, 0, self._names[0])):
+                self._streams[here].say(b"SEND %s :%s" % (to.encode(), text))
+                (event,) = self._streams[there].receive()
+                assert (event.verb, event.text) == (b"MSG", text), event
+            taken.append(time.perf_counter() - begun)
+        return sorted(taken)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.sock.close()

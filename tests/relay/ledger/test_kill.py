@@ -35,8 +35,7 @@ def kill_under_load(load: Load, kills: int, *, acknowledged: tuple[int, int] = (
 
 @pytest.mark.timeout(1800 if LONG else 120)
 def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, take_down: TakeDown) -> None:
-    with RelayProcess(tmp_path, None, *ROOMY) as relay:
-        load = Load(relay)
+    with RelayProcess(tmp_path, None, *ROOMY) as relay, Load(relay) as load:
         load.start()
         kill_under_load(load, KILLS)
         found = load.finish()
@@ -59,8 +58,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, take_down: TakeDown) 
 @pytest.mark.timeout(120)
 def test_control_memory_forgets_what_it_acknowledged(tmp_path: Path, take_down: TakeDown) -> None:
     """The same load on a store that does not outlive the relay: the ledger says what is lost."""
-    with RelayProcess(tmp_path, "memory", *ROOMY) as relay:
-        load = Load(relay, goes=0.1)
+    with RelayProcess(tmp_path, "memory", *ROOMY) as relay, Load(relay, goes=0.1) as load:
         load.start()
         kill_under_load(load, 3)
         for poster in load.posters:
@@ -73,8 +71,7 @@ def test_control_memory_forgets_what_it_acknowledged(tmp_path: Path, take_down: 
 
 @pytest.mark.timeout(120)
 def test_control_a_receiver_without_a_cursor_takes_some_twice(tmp_path: Path, take_down: TakeDown) -> None:
-    with RelayProcess(tmp_path, None, *ROOMY) as relay:
-        load = Load(relay, cursor=False, goes=0.1)
+    with RelayProcess(tmp_path, None, *ROOMY) as relay, Load(relay, cursor=False, goes=0.1) as load:
         load.start()
         kill_under_load(load, 3)
         found = load.finish()
