@@ -1,4 +1,4 @@
-"""A disk that is full, broken or slow: posts are refused or late, never falsely STORED; nothing else suffers."""
+"""A disk that is full, broken or slow: posts are refused or late, never falsely STORED; all else goes on."""
 
 from __future__ import annotations
 
