@@ -39,6 +39,7 @@ class Stream:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._rest = b""
+        self._kept: list[Event] = []
 
     def say(self, *lines: bytes) -> None:
         """Send lines, or heads with counted bytes after them."""
@@ -56,6 +57,9 @@ class Stream:
         Raises:
             OSError: the connection is lost, or nothing came within the socket's time.
         """
+        if self._kept:
+            kept, self._kept = self._kept, []
+            return kept
         while True:
             data = self.sock.recv(1 << 18)
             if not data:
@@ -63,6 +67,35 @@ class Stream:
             events = self._parse(self._rest + data)
             if events:
                 return events
+
+    def unread(self, events: list[Event]) -> None:
+        """Give back what came too early."""
+        self._kept = events + self._kept
+
+    def until(self, verb: bytes) -> Event:
+        """The next event of this kind; those before it are thrown away, those after it kept."""
+        while True:
+            events = self.receive()
+            for place, event in enumerate(events):
+                if event.verb == verb:
+                    self.unread(events[place + 1 :])
+                    return event
+
+    def drain(self) -> list[Event]:
+        """All that comes before the answer to a PING that is sent now."""
+        self.say(b"PING drained")
+        events: list[Event] = []
+        while not events or events[-1] != Event((b"PONG", b"drained")):
+            events += self.receive()
+        return events[:-1]
+
+    def read_to_the_end(self) -> None:
+        """Wait until the relay has closed, or reset, the connection."""
+        try:
+            while True:
+                self.receive()
+        except ConnectionError:
+            pass
 
     def _parse(self, data: bytes) -> list[Event]:
         events, at = [], 0
@@ -87,7 +120,7 @@ class Stream:
         Raises:
             ConnectionError: it was refused.
         """
-        self.say(f"HELLO {name} {options}".encode())
+        self.say(f"HELLO {name} {options}".rstrip().encode())
         while True:
             events = self.receive()
             for place, event in enumerate(events):
@@ -401,11 +434,7 @@ def waiting_mail(dial: Dial, name: str, session: str, acknowledge: int, token: s
             welcome, _ = stream.hello(name, options)
             left = welcome.number(b"mail")
             stream.say(b"ACK %d" % acknowledge, b"QUIT")
-            try:
-                while True:
-                    stream.receive()
-            except ConnectionResetError:
-                pass
+            stream.read_to_the_end()
     return left
 
 

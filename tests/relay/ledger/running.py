@@ -139,7 +139,11 @@ class RelayProcess:
         return self.log.read_bytes()[-2000:].decode(errors="replace") if self.log.exists() else ""
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
