@@ -1,4 +1,4 @@
-"""Takeover: another token is refused, the same one replaces; what the old connection says counts for nothing."""
+"""Takeover: another token is refused, the same one replaces; the old connection then counts for nothing."""
 
 from __future__ import annotations
 
