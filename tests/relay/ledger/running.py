@@ -35,6 +35,7 @@ class RelayProcess:
 
     Attributes:
         pid: of the relay, also where another program runs it.
+        endpoints: all that it listens on, as it says.
         restarts: for each start the seconds until it greeted a client.
     """
 
@@ -52,6 +53,7 @@ class RelayProcess:
         self.log = directory / "relay.log"
         self.address: Address = (host, 0)
         self.pid = 0
+        self.endpoints: list[str] = []
         self.restarts: list[float] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._up = threading.Event()
@@ -65,11 +67,14 @@ class RelayProcess:
         command += ["--store", self.store, *self.options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.before, *command], stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                [*self.before, *command],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,  # a buffer would hide from select that more lines are there
+                start_new_session=True,
             )
-        line = self._first_line()
-        assert line.startswith("listening on tcp"), f"it did not start: {line!r} {self.tail()}"
-        self.address = (host, int(line.rsplit(":", 1)[1]))
+        self.endpoints = [self._line() for _ in range(1 + self.options.count("--listen"))]
+        self.address = (host, int(self.endpoints[0].rsplit(":", 1)[1]))
         self.pid = self._find_pid()
         with socket.create_connection(self.address, timeout=_PATIENCE) as sock:
             assert sock.recv(6).startswith(b"RELAY"), self.tail()
@@ -78,12 +83,15 @@ class RelayProcess:
         self._up.set()
         return taken
 
-    def _first_line(self) -> str:
+    def _line(self) -> str:
+        """The next endpoint that it says it listens on."""
         assert self._process is not None
         stdout = self._process.stdout
         assert stdout is not None
         ready, _, _ = select.select([stdout], [], [], _PATIENCE)
-        return stdout.readline().decode().strip() if ready else ""
+        line = stdout.readline().decode().strip() if ready else ""
+        assert line.startswith("listening on "), f"it did not start: {line!r} {self.tail()}"
+        return line.removeprefix("listening on ")
 
     def _find_pid(self) -> int:
         """The relay's own, which is a child's if a program before it does not become it."""
