@@ -30,6 +30,7 @@ class Load:
         forgetful: int = 1,
         goes: float = 0.02,
         window: int = 100,
+        rooms: bool = True,
         patience: float = 10.0,
         dial: Dial | None = None,
     ) -> None:
@@ -37,18 +38,18 @@ class Load:
         self.ledger = Ledger()
         dial = dial or relay.dial
         names = tuple(f"r{number}" for number in range(receivers))
-        rooms = tuple(f"#s{number}" for number in range(senders))
+        each = [f"#s{number}" for number in range(senders)] if rooms else []
         self.takers = [
-            Taker(dial, name, self.ledger, rooms=rooms, cursor=cursor, goes=goes, patience=patience)
+            Taker(dial, name, self.ledger, rooms=tuple(each), cursor=cursor, goes=goes, patience=patience)
             for name in names
         ]
-        to = {name: (name,) for name in names}
+        to: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
         self.posters = [
             Poster(
                 dial,
                 f"s{number}",
                 self.ledger,
-                to | {f"#s{number}": names},
+                to | dict.fromkeys(each[number : number + 1], names),
                 forgets=0.3 if number < forgetful else 0.0,
                 window=window,
                 patience=patience,

@@ -425,17 +425,19 @@ class Taker(Party):
             self.ledger.took(self.name, value)
 
 
-def waiting_mail(dial: Dial, name: str, session: str, acknowledge: int, token: str = "") -> int:
-    """Log in once more, ACK all, and log in again: how many entries the relay says wait then."""
+def waiting_mail(dial: Dial, name: str, session: str, newest: int, token: str = "") -> int:
+    """Log in, ACK all up to the newest entry, and log in again: how many entries the relay says wait then."""
     options = f"session={session}" + (f" token={token}" if token else "")
-    left = -1
-    for _ in range(2):
-        with Stream(dial()) as stream:
-            welcome, _ = stream.hello(name, options)
-            left = welcome.number(b"mail")
-            stream.say(b"ACK %d" % acknowledge, b"QUIT")
-            stream.read_to_the_end()
-    return left
+    with Stream(dial()) as stream:
+        welcome, events = stream.hello(name, options)
+        stream.unread(events)
+        if welcome.number(b"mail"):
+            while int(stream.until(b"MAIL").words[1]) < newest:
+                pass
+        stream.say(b"ACK %d" % newest, b"QUIT")
+        stream.read_to_the_end()
+    with Stream(dial()) as stream:
+        return stream.hello(name, options)[0].number(b"mail")
 
 
 class LivePair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +47,7 @@ class Wire:
 
     def __init__(self, endpoint: Endpoint, context: ssl.SSLContext) -> None:
         self._web: Any = None
+        self._opened = ExitStack()
         self.got = b""
         if endpoint.scheme == "unix":
             self._sock = socket.socket(socket.AF_UNIX)
@@ -57,8 +59,9 @@ class Wire:
         if endpoint.scheme.startswith(("tls", "wss")):
             self._sock = context.wrap_socket(self._sock, server_hostname="127.0.0.1")
         if endpoint.scheme.startswith("ws"):
-            self._web = connect_websocket(
-                f"ws://127.0.0.1:{endpoint.port}/", sock=self._sock, compression=None, proxy=None
+            address = f"ws://127.0.0.1:{endpoint.port}/"
+            self._web = self._opened.enter_context(
+                connect_websocket(address, sock=self._sock, compression=None, proxy=None)
             )
 
     def send(self, data: bytes) -> None:
@@ -76,8 +79,7 @@ class Wire:
         return self.got
 
     def close(self) -> None:
-        if self._web is not None:
-            self._web.close()
+        self._opened.close()
         self._sock.close()
 
 

@@ -58,7 +58,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, take_down: TakeDown) 
 @pytest.mark.timeout(120)
 def test_control_memory_forgets_what_it_acknowledged(tmp_path: Path, take_down: TakeDown) -> None:
     """The same load on a store that does not outlive the relay: the ledger says what is lost."""
-    with RelayProcess(tmp_path, "memory", *ROOMY) as relay, Load(relay, goes=0.1) as load:
+    with RelayProcess(tmp_path, "memory", *ROOMY) as relay, Load(relay, goes=0.1, rooms=False) as load:
         load.start()
         kill_under_load(load, 3)
         for poster in load.posters:
