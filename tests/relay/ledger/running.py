@@ -76,8 +76,11 @@ class RelayProcess:
         self.endpoints = [self._line() for _ in range(1 + self.options.count("--listen"))]
         self.address = (host, int(self.endpoints[0].rsplit(":", 1)[1]))
         self.pid = self._find_pid()
-        with socket.create_connection(self.address, timeout=_PATIENCE) as sock:
-            assert sock.recv(6).startswith(b"RELAY"), self.tail()
+        try:
+            with socket.create_connection(self.address, timeout=_PATIENCE) as sock:
+                assert sock.recv(6).startswith(b"RELAY")
+        except (OSError, AssertionError) as error:
+            raise AssertionError(f"it does not answer: {self._process.poll()} {self.tail()}") from error
         taken = time.monotonic() - begun
         self.restarts.append(taken)
         self._up.set()

@@ -1,4 +1,4 @@
-"""Bytes that mean something elsewhere, in every field of POST, between every two transports: they are data."""
+"""Bytes that mean something elsewhere, in every field of POST, between every two transports, are data."""
 
 from __future__ import annotations
 
