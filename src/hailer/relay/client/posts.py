@@ -253,8 +253,11 @@ class Poster:
             if concerned and not self._trouble:
                 log.warning("the relay cannot store posts at the moment: %s", printable(fail.explanation))
             self._trouble = printable(fail.explanation)
+            self._line.window = 1
         else:
             self._refuse(concerned, fail)
+            # all behind it is sent again: where one post after the other is refused, that is to be little
+            self._line.window = self._line.window // 2 or 1
         if concerned and not self._fenced and self._link is not None:
             self._fenced = True
             self._link.fence(partial(self._after_fence, self._link))
@@ -303,7 +306,8 @@ class Poster:
         for post in posts:
             _done(post)
         if posts:
-            self._trouble, self._line.window = "", WINDOW
+            self._trouble = ""
+            self._line.window = min(WINDOW, self._line.window + len(posts))
             if self._journal is not None:
                 self._journal.changes.stored = number
                 self._journal.changes.stored_key = posts[-1].key
@@ -343,20 +347,13 @@ class Poster:
             self._journal.then(partial(self._go_on, link))
 
     def _go_on(self, link: Link) -> None:
-        if link is not self._link:
-            return
-        self._close_up()
-        if self._trouble:
-            self._fenced = True
-            self._retry = asyncio.get_running_loop().call_later(_RETRY, self._try_again, link)
-        else:
-            self._pump()
+        pause = _RETRY if self._trouble else 0
+        self._retry = asyncio.get_running_loop().call_later(pause, self._try_again, link)
 
     def _try_again(self, link: Link) -> None:
         if link is self._link:
-            self._fenced = False
+            self._close_up()
             self._line.send_again()
-            self._line.window = 1
             self._pump()
 
     def _close_up(self) -> None:
