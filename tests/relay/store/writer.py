@@ -1,0 +1,134 @@
+"""Batches that can be told from another, a program that commits them one by one, and what then is held.
+
+The program: ``python writer.py FILE COUNT SYNCHRONOUS [LIMIT]``. It says on its output what it did, at once:
+``begin 3``, then ``did 3`` or ``not 3 sentence``; after the latter it recovers (``back``, or ``still`` and
+the sentence) and goes on from what is held. It ends as by kill -9, without closing anything.
+
+LIMIT stands for a disk that is full, until it did not recover three times: a number of bytes that no file may
+be longer than, or the path of a file that takes the room away.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hailer.errors import StoreError
+from hailer.relay.core.batch import Batch, Box, Loaded, Member, Page, Segment, Sender
+from hailer.relay.store import sqlite
+from hailer.relay.store.memory import MemoryStore
+from hailer.relay.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from hailer.relay.store.base import Store
+
+PATIENCE = 200
+"""How often it tries to recover from one error."""
+
+
+def batch(number: int) -> Batch:
+    """What is committed: after this one, `Batch.age` tells that it was this one."""
+    sizes = (10, 700, 60, 5000, 300, 1, 20_000)
+    made = Batch(
+        age=number,
+        segments=[
+            Segment(1, number, number, number, b"<%d>" % number * sizes[number % len(sizes)]),
+            Segment(2, number, number, number, b"<%d>" % number),
+        ],
+        senders=[Sender(1, b"session", number, number)],
+    )
+    if number == 1:
+        made.boxes = [Box(each, b"n%d" % each, b"N%d" % each, 0, 0, 0, 0, False, "") for each in (1, 2)]
+    if number % 6 == 0:
+        made.boxes = [Box(number, b"more", b"More", 0, 0, 0, 0, True, "{}")]
+        made.segments.append(Segment(number, 1, 5, number, bytes(range(256)) * number))
+        made.joined = [Member(b"#room", number)]
+        made.forgotten = [number - 12] if number > 12 else []
+    if number % 5 == 0:
+        made.floors = {1: number - 7, 2: number - 30}
+    return made
+
+
+def state(store: Store) -> tuple[Loaded, list[Page]]:
+    """All that a store holds, to be compared."""
+    loaded = store.load()
+    loaded.boxes.sort()
+    loaded.members.sort()
+    return loaded, [store.read(box.number, 0, 10**9) for box in loaded.boxes]
+
+
+def states(count: int) -> list[tuple[Loaded, list[Page]]]:
+    """What has to be held after each batch, none included."""
+    memory = MemoryStore()
+    found = [state(memory)]
+    for number in range(1, count + 1):
+        memory.commit(batch(number))
+        found.append(state(memory))
+    return found
+
+
+def say(text: str) -> None:
+    os.write(1, text.encode() + b"\n")
+
+
+class _Normal(SqliteStore):
+    """The control: what a power cut takes from it was acknowledged."""
+
+    _synchronous = "NORMAL"
+
+
+def main(path: str, count: int, synchronous: str, limit: str = "") -> None:
+    sqlite._DUE, sqlite._AT_LAST = 30, 60  # so that there are many checkpoints
+    try:
+        store = SqliteStore(path) if synchronous == "FULL" else _Normal(path)
+        held = store.load().age
+        if limit.isdigit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    except StoreError as error:
+        say(f"unopened {error}")
+        os._exit(0)
+    while held < count:
+        number = held + 1
+        say(f"begin {number}")
+        try:
+            store.commit(batch(number))
+        except StoreError as error:
+            say(f"not {number} {error}")
+        else:
+            held = number
+            say(f"did {number}")
+        try:
+            if number % 2:
+                store.tidy()
+        except StoreError as error:
+            say(f"untidy {error}")
+        if store._broken:
+            held, limit = recovered(store, limit)
+    os._exit(0)
+
+
+def recovered(store: SqliteStore, limit: str) -> tuple[int, str]:
+    for attempt in range(PATIENCE):
+        if limit and attempt == 3:
+            say("room")
+            if limit.isdigit():
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            else:
+                Path(limit).unlink()
+            limit = ""
+        try:
+            held = store.recover().age
+        except StoreError as error:
+            say(f"still {error}")
+        else:
+            say(f"back {held}")
+            return held, limit
+    say("lost patience")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
