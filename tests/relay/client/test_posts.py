@@ -506,8 +506,7 @@ async def test_nothing_goes_out_before_it_is_on_disk(tmp_path: Path) -> None:
         await scene.step("hear", 7)  # the fence is back, but the refusal is not on disk
         await asyncio.sleep(0.02)
         assert out() == 0
-        allowed.release()
-        await settled(out)
         allowed.release(10)
+        await settled(out)
     await scene.end()
     assert scene.relay.stored == ["0", "2", "3", "4"]
