@@ -98,41 +98,33 @@ def does_not_close(driver: Driver) -> bool:
     return ann.gone
 
 
-def posts(driver: Driver, line: bytes, answer: bytes) -> bool:
-    """What two sessions of one name are told that post the same."""
-    driver.login("bob")
-    for session in (b"one", b"two"):
-        ann = driver.connect()
-        driver.send(ann, b"HELLO ann session=%s\n" % session)
-        driver.send(ann, line)
-        told = answer in ann.taken
-        driver.send(ann, b"QUIT\n")
-    return told
-
-
-def forgets_a_session(driver: Driver) -> bool:
-    posts(driver, b"POST 1 bob :x\n", b"")
-    return driver.relay.counters.met["sessions"] > 0
-
-
-def waits_too_long(driver: Driver) -> bool:
-    posts(driver, b"POST 1 bob :x\n", b"")
+def old_mail(driver: Driver) -> bool:
+    bob = driver.login("bob")
+    driver.lose(bob)
+    ann = driver.login("ann")
+    driver.send(ann, b"POST 1 bob :x\n")
     driver.pass_time(200)
-    return driver.relay.counters.expired > 0
+    return driver.relay.counters.expired == 1
+
+
+def second_mailbox(driver: Driver) -> bool:
+    driver.login("bob")
+    return says(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: this relay keeps the mail of no more names")
+
+
+def second_session(driver: Driver) -> bool:
+    """Whether what an earlier session had stored is forgotten for a later one."""
+    for session in (b"earlier", b"later"):
+        ann = driver.connect("ann")
+        driver.send(ann, b"HELLO ann session=%s\nPOST 1 ann :x\n" % session)
+        assert b"STORED 1\n" in ann.taken
+        driver.lose(ann)
+    ann = driver.connect("ann")
+    driver.send(ann, b"HELLO ann session=earlier\n")
+    return b" stored=0 " in ann.taken
 
 
 CASES = {
-    "mail_entries": Case(1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: ")),
-    "mail_bytes": Case(
-        30, 60, lambda driver: posts(driver, b"POST 1 bob :1234567890\n", b"FAIL quota POST :1: ")
-    ),
-    "mail_seconds": Case(10.0, 1000.0, waits_too_long),
-    "mailboxes": Case(1, 2, lambda driver: posts(driver, b"POST 1 bob :x\n", b"FAIL quota POST :1: ")),
-    "sessions": Case(
-        1,
-        2,
-        lambda driver: posts(driver, b"POST 1 bob :x\n", b"") and driver.relay.counters.met["sessions"] > 0,
-    ),
     "login_seconds": Case(1.0, 30.0, too_slow_to_log_in),
     "line_seconds": Case(1.0, 30.0, too_slow_a_line),
     "idle_seconds": Case(1.0, 300.0, silent),
@@ -150,6 +142,15 @@ CASES = {
     "waiting": Case(1000, 1 << 20, lambda driver: behind(driver)[0]),
     "patience": Case(0.5, 100.0, lambda driver: behind(driver)[1], {"waiting": 1000}),
     "slow_seconds": Case(1.0, 100.0, lambda driver: behind(driver)[2]),
+    "mail_entries": Case(
+        1, 2, lambda driver: says(driver, b"POST 1 ann :a\nPOST 2 ann :b\n", b"FAIL quota POST :2: ")
+    ),
+    "mail_bytes": Case(
+        50, 500, lambda driver: says(driver, b"POST 1 ann :%s\n" % (b"x" * 100), b"FAIL quota POST :1: ")
+    ),
+    "mail_seconds": Case(10.0, 3600.0, old_mail),
+    "mailboxes": Case(1, 2, second_mailbox),
+    "sessions": Case(1, 2, second_session),
     "parting_seconds": Case(1.0, 100.0, does_not_close),
 }
 """The limits of the core. Those of the edge, on connections, are in tests/relay/edge/test_limits.py."""
@@ -171,6 +172,21 @@ def test_a_limit_that_is_met_is_counted(name: str) -> None:
     driver = Driver(Limits(**{**case.others, name: case.far}))  # type: ignore[arg-type]
     assert not case.act(driver)
     assert driver.relay.counters.met[name] == 0
+
+
+def test_who_is_away_makes_way_in_a_full_room() -> None:
+    """Else names that never come back would keep others out, or grow what each POST costs."""
+    driver = Driver(Limits(members=2))
+    gone = driver.login("gone", rooms="#r")
+    driver.lose(gone)
+    ann = driver.login("ann", rooms="#r")
+    driver.login("bob", rooms="#r")
+    assert [box.name for box in driver.relay.mail.boxes.rooms[b"#r"].boxes] == [b"ann", b"bob"]
+    driver.send(ann, b"POST 1 #r :x\n")
+    assert driver.relay.mail.boxes.by_key[b"gone"].waiting == 0
+    carol = driver.login("carol")
+    driver.send(carol, b"JOIN #r\n")
+    assert driver.codes(carol) == [("too-many", "JOIN")]
 
 
 def test_who_met_a_limit_is_known_for_the_log() -> None:
@@ -209,6 +225,17 @@ def test_every_kind_of_command_counts_as_one(commands: bytes) -> None:
     driver.send(ann, commands * 10)
     assert not ann.holders
     driver.send(ann, commands)
+    assert ann.holders
+
+
+def test_a_block_of_posts_counts_each() -> None:
+    driver = Driver(Limits(rate=10))
+    driver.login("bob")
+    ann = driver.login("ann")
+    driver.pass_time(5)
+    driver.send(ann, b"".join(b"POST %d bob :x\n" % number for number in range(1, 11)))
+    assert not ann.holders
+    driver.send(ann, b"POST 11 bob :x\nPOST 12 bob :x\n")
     assert ann.holders
 
 

@@ -158,7 +158,7 @@ class Boxes:
             box: its mailbox.
             room: the room as it is shown.
             live: keys of the rooms that it is in at this moment. Of the others the one that it joined first
-                makes way when it would be in too many.
+                makes way when it would be in too many; so does who is away when the room has too many.
         """
         key = room.lower()
         if key in box.rooms:
@@ -167,6 +167,11 @@ class Boxes:
             away = next((old for old in box.rooms if old not in live), None)
             if away is not None:
                 self.leave(box, away)
+        members = self.rooms.get(key)
+        if members is not None and len(members.boxes) >= self._limits.members:
+            absent = next((old for old in members.boxes if old.reader is None), None)
+            if absent is not None:
+                self.leave(absent, room)
         self._add(box, room)
         self._journal.joined(Member(self.rooms[key].name, box.number))
 
