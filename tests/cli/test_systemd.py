@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -221,13 +220,13 @@ def test_the_service_may_do_little(units: Path, require_program: RequireProgram)
     assert float(level[1]) <= 1.5, done.stdout
 
 
-def test_the_command_of_the_service_is_understood(env: dict[str, str]) -> None:
+def test_the_command_of_the_service_is_understood(env: dict[str, str], tmp_path: Path) -> None:
     """All its options are there; only the sockets of systemd are missing here."""
     text = (UNITS / "hailer-relay.service").read_text(encoding="utf-8")
     found = re.search(r"^ExecStart=/opt/hailer/bin/hailer (.*)$", text, re.MULTILINE)
     assert found is not None
     done = subprocess.run(
-        [*COMMAND, *found[1].replace("%S", os.devnull).split()],
+        [*COMMAND, *found[1].replace("%S", str(tmp_path)).split()],
         env=env,
         capture_output=True,
         text=True,
