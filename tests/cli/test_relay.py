@@ -6,9 +6,11 @@ import json
 import re
 import signal
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from hailer.endpoint import Endpoint
 
@@ -135,3 +137,78 @@ def test_the_log_as_text(start: Callable[..., Process]) -> None:
     assert re.fullmatch(rf"\S+Z info listening endpoint={re.escape(endpoint)}", lines[0])
     assert re.fullmatch(r"\S+Z info stopping peers=0", lines[1])
     assert re.match(r"\S+Z info stopped active=0 ", lines[2])
+
+
+def make_certificate(folder: Path, authority: trustme.CA) -> None:
+    """Put a new certificate into the place that the relay reads."""
+    made = authority.issue_cert("localhost", "127.0.0.1")
+    (folder / "new.pem").write_bytes(
+        made.private_key_pem.bytes() + b"".join(pem.bytes() for pem in made.cert_chain_pems)
+    )
+    (folder / "new.pem").chmod(0o600)
+    (folder / "new.pem").replace(folder / "relay.pem")
+
+
+@pytest.mark.parametrize("model", ["asyncio", "thread"])
+def test_sighup_reads_the_certificate_again(
+    start: Callable[..., Process], hailer: Run, tmp_path: Path, model: str
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    make_certificate(tmp_path, authority)
+    process = start(
+        "relay", "--listen", "tls://127.0.0.1:0", "--model", model, "--cert", "relay.pem", "--store", "memory"
+    )
+    where = Endpoint.parse(first_line(process))
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+
+    def open_tls() -> ssl.SSLSocket:
+        return context.wrap_socket(dial(str(where)), server_hostname="localhost")
+
+    with open_tls() as old, old.makefile("rwb") as file:
+        assert file.readline().startswith(b"RELAY ")
+        before = old.getpeercert()
+        make_certificate(tmp_path, authority)
+        process.signal(signal.SIGHUP)
+        for _ in range(200):
+            with open_tls() as new:
+                after = new.getpeercert()
+            if after != before:
+                break
+        assert after != before
+        (tmp_path / "relay.pem").write_text("no certificate")
+        process.signal(signal.SIGHUP)
+        told = process.read_until(b"\n", "err")
+        assert b"error certificate error=" in told
+        assert b"advice=" in told
+        with open_tls() as new:
+            assert new.getpeercert() == after
+        file.write(b"HELLO ann\nQUIT\n")
+        file.flush()
+        assert [line.split()[0] for line in file] == [b"WELCOME", b"BYE"]
+    sent = hailer(
+        "send", "ann", "hello", "--relay", str(where), "--ca", "ca.pem", "--server-name", "localhost"
+    )
+    assert sent.stdout == b"refused: offline ann is not connected\n"
+    untrusted = hailer("who", "--relay", str(where))
+    assert untrusted.returncode == 35
+    assert b"not trusted here: name the certificate of that authority with --ca" in untrusted.stderr
+    process.signal(signal.SIGTERM)
+    assert process.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--listen", "tls://localhost:0"], b"needs a certificate: give --cert and --key"),
+        (["--cert", "x.pem"], b"is not encrypted: write tls:// or wss://"),
+        (["--client-certs", "required"], b"name its authority with --client-ca"),
+        (["--listen", "ws://localhost:0", "--origin", "example.org"], b"is no origin"),
+        (["--listen", "ws://*:0"], b"listen on wss:// with a certificate"),
+    ],
+)
+def test_what_tls_lacks(hailer: Run, args: list[str], sentence: bytes) -> None:
+    done = hailer("relay", "--store", "memory", *args)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count(b"\n") == 1
