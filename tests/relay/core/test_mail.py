@@ -322,6 +322,45 @@ def test_a_takeover(relay: Driver) -> None:
     assert [n for n, *_ in _mail(relay, _hello(relay, "alice"))] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("goodbye", ["QUIT", "end"])
+def test_who_leaves_right_after_posting_is_told_what_became_of_it(relay: Driver, goodbye: str) -> None:
+    _known(relay, "bob")
+    alice = relay.login("alice")
+    relay.store_works = False
+    relay.send(alice, _posts(1, 2) + (b"QUIT :gone\nPOST 3 bob :after\n" if goodbye == "QUIT" else b""))
+    if goodbye == "end":
+        relay.end(alice)
+    assert not alice.closing
+    relay.pass_time(1)
+    relay.work()
+    assert _words(relay.fresh(alice)) == [
+        "STORED 2",
+        "BYE :gone" if goodbye == "QUIT" else "BYE :end of input",
+    ]
+    assert alice.gone
+    relay.store_works = True
+    assert len(_mail(relay, _hello(relay, "bob"))) == 2
+
+
+def test_who_ends_its_input_gets_its_mail(relay: Driver) -> None:
+    """As by printf 'HELLO bob\\n' | ncat, also when there are several pages of it."""
+    _known(relay, "bob")
+    alice = relay.login("alice")
+    for first in range(1, 2001, 100):
+        relay.send(alice, _posts(first, 100, size=900))
+    relay.store_works = False
+    bob = relay.connect()
+    relay.send(bob, b"HELLO bob\n")
+    relay.end(bob)
+    assert not bob.closing
+    while relay.work():
+        pass
+    relay.settle()
+    assert bob.gone
+    assert [n for n, *_ in _mail(relay, bob)] == list(range(1, 2001))
+    assert relay.peek(bob)[-1].text == b"end of input"
+
+
 # rooms
 
 

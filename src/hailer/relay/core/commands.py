@@ -307,7 +307,9 @@ def _pong(_relay: Relay, _session: Session, _words: list[bytes], _text: bytes) -
 
 
 def _quit(relay: Relay, session: Session, _words: list[bytes], text: bytes) -> None:
-    relay.close(session, text if grammar.is_text(text) and text else b"you quit")
+    reason = text if grammar.is_text(text) and text else b"you quit"
+    if not relay.mail.hear_out(session, reason):
+        relay.close(session, reason)
 
 
 def _help(relay: Relay, session: Session, _words: list[bytes], _text: bytes) -> None:

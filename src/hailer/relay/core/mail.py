@@ -85,6 +85,8 @@ class Mail:
         self._read_next = False
         self._look_for_old = False
         self._held: dict[Session, None] = {}
+        self._quitting: dict[Session, bytes] = {}
+        self._ended: dict[Session, None] = {}
         self._retry_at = 0.0
         self._expiry_at = 0.0
 
@@ -163,11 +165,39 @@ class Mail:
         session.box = session.poster = None
         session.mailing = False
         self._held.pop(session, None)
+        self._quitting.pop(session, None)
+        self._ended.pop(session, None)
         if poster is not None and poster.link is session:
             poster.link = None
         if box is not None and box.reader is session:
             box.reader = None
             self.boxes.use(box)
+
+    def owes(self, session: Session) -> bool:
+        """Tell whether a session that sends no more is still to be told something; it is looked at again."""
+        poster = session.poster
+        owes = session.mailing or (poster is not None and poster.accepted > poster.stored)
+        if owes:
+            self._ended[session] = None
+        return owes
+
+    def hear_out(self, session: Session, reason: bytes) -> bool:
+        """Have a session that quits closed once what it posted is stored; False if it can be closed now."""
+        poster = session.poster
+        if poster is None or poster.accepted == poster.stored:
+            return False
+        self._quitting[session] = reason
+        session.holders += 1  # not by its limits' time: it waits for us
+        return True
+
+    def _part(self) -> None:
+        """Close those who only waited for what has just been done."""
+        self._relay.answered += self._ended
+        self._ended = {}
+        for session, reason in list(self._quitting.items()):
+            if session.poster is None or session.poster.accepted == session.poster.stored:
+                del self._quitting[session]
+                self._relay.close(session, reason)
 
     # what is accepted
 
@@ -287,6 +317,8 @@ class Mail:
             self._expire(result)  # type: ignore[arg-type]
         else:
             self._recovered(result)  # type: ignore[arg-type]
+        if self._ended or self._quitting:
+            self._part()
 
     def _committed(self, freed: dict[int, int]) -> None:
         flight = self._flight

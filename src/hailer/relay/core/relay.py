@@ -462,7 +462,7 @@ class Relay:
             why = b"the input ended in the middle of a command, which was not carried out"
             self.fail(session, b"truncated", b"LINE" if session.payload is None else b"PAYLOAD", why)
             self._read_no_more(session)
-        if not session.asks:
+        if not (session.asks or self.mail.owes(session)):
             self.close(session, b"end of input")
 
     def _denied(self, session: Session, why: bytes) -> None:
