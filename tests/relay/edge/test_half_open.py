@@ -231,6 +231,33 @@ def test_who_comes_back_first_was_never_away(island: MakeIsland, connect: Connec
 
 
 @pytest.mark.heavy
+def test_mail_to_who_has_vanished_is_kept(island: MakeIsland, connect: Connect) -> None:
+    """What was sent into the void before anybody noticed, and what was posted after it, comes once."""
+    here = island(unanswered=1.0)
+    bob = witness(here, connect)
+    here.cable("down")
+    bob.send("POST 1 ann :one\nPOST 2 #two :two")
+    bob.expect("STORED ")
+    told = [bob.line()]
+    while told[-1] != GONE[-1]:
+        told.append(bob.line())
+    assert [line for line in told if not line.startswith("STORED ")] == GONE
+    bob.send("POST 3 ann :three\nPOST 4 #one :four")
+    bob.until("STORED 4")
+    ann = connect(here.where)
+    assert " mail=4 " in ann.login("ann")
+    mail = ["MAIL 1 bob ann :one", "MAIL 2 bob #two :two", "MAIL 3 bob ann :three", "MAIL 4 bob #one :four"]
+    ann.expect(*mail)
+    ann.send("ACK 4")
+    assert ann.sync() == []
+    ann.send("QUIT")
+    ann.rest()
+    again = connect(here.where)
+    assert " mail=0 " in again.login("ann")
+    assert again.sync() == []
+
+
+@pytest.mark.heavy
 def test_a_short_break_is_no_end(island: MakeIsland, connect: Connect) -> None:
     """The control: who acknowledges again in time stays."""
     here = island(unanswered=3.0)
