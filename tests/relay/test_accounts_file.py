@@ -239,10 +239,13 @@ def test_a_link_is_followed_and_stays(tmp_path: Path, file: AccountFile) -> None
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     file = AccountFile(tmp_path / "f")
-    (tmp_path / "f.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match=r"cannot be changed"):
-        file.add("ann")
-    assert not (tmp_path / "elsewhere").exists()
+    for target in ("nowhere", "elsewhere"):
+        (tmp_path / "elsewhere").touch()
+        (tmp_path / "f.lock").unlink(missing_ok=True)
+        (tmp_path / "f.lock").symlink_to(tmp_path / target)
+        with pytest.raises(StoreError, match=r"cannot be changed"):
+            file.add("ann")
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
