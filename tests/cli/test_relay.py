@@ -82,8 +82,18 @@ def test_hint_for_a_person(terminal: Callable[..., Terminal]) -> None:
     text = "\n".join(screen.screen.lines)
     assert "telnet 127.0.0.1 " in text
     assert "hailer chat ann --relay tcp4://127.0.0.1:" in text
+    assert "token" not in text
     screen.popen.send_signal(signal.SIGTERM)
     assert screen.end() == 0
+
+
+def test_hint_for_who_has_accounts(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("relay", "--listen", "tcp4://127.0.0.1:0", "--accounts")
+    screen.shows("in Python:")
+    text = "".join(screen.screen.lines)  # long lines are in two rows
+    assert "(then HELLO ann token=..., HELP, QUIT)" in text
+    assert "--token-file FILE" in text
+    assert ", token=...)" in text
 
 
 def test_quiet_gives_no_hint(terminal: Callable[..., Terminal]) -> None:

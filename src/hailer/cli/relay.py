@@ -244,13 +244,13 @@ def command(
         server.close()
         raise
     if notes.level >= 0 and sys.stderr is not None and sys.stderr.isatty():
-        warn(_hint(listen[0], endpoints[0]), prefix="")
+        warn(_hint(listen[0], endpoints[0], guests=server.guests), prefix="")
     server.serve()
     if caught[:1] == [signal.SIGINT]:
         raise click.exceptions.Exit(INTERRUPTED)
 
 
-def _hint(wanted: Endpoint, bound: Endpoint) -> str:
+def _hint(wanted: Endpoint, bound: Endpoint, *, guests: bool) -> str:
     """Three ways to talk to the relay, for who has just started it."""
     default = str(wanted) == DEFAULT_RELAY
     where = wanted if default else bound
@@ -258,8 +258,13 @@ def _hint(wanted: Endpoint, bound: Endpoint) -> str:
     command = as_typed()
     by_hand = f"{command} connect {where}" if where.path else f"telnet {where.host} {where.port}"
     argument = f", {str(where)!r}" if not default else ""
+    credential = ""
+    if not guests:
+        relay += " --token-file FILE"
+        argument += ", token=..."
+        credential = " token=..."
     return (
-        f"by hand:      {by_hand}    (then HELLO ann, HELP, QUIT)\n"
+        f"by hand:      {by_hand}    (then HELLO ann{credential}, HELP, QUIT)\n"
         f"as a person:  {command} chat ann{relay}\n"
         f"in Python:    async with hailer.RelayClient('ann'{argument}) as client: ...\n"
         "Ctrl-C ends the relay."

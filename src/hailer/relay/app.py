@@ -130,6 +130,11 @@ class RelayServer:
         return [listener.endpoint for listener in self._listeners]
 
     @property
+    def guests(self) -> bool:
+        """Whether names that have no account are for anybody, now."""
+        return self._accounts.guests
+
+    @property
     def counters(self) -> Counters:
         """What has happened so far."""
         return self._edge.relay.counters
