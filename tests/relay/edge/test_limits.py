@@ -275,3 +275,37 @@ def test_two_thousand_peers_drip(
         return survivor.until("END WHO") == ["HERE survivor", "END WHO"]
 
     wait_for(alone)
+
+
+@pytest.mark.heavy
+def test_a_flood_of_names_and_rooms(
+    model: str, start_process: StartProcess, connect: Connect, wait_for: Callable[..., None]
+) -> None:
+    """Ever new names in ever new rooms: the limits hold, and what they took is given back."""
+    relay = start_process(model, rooms=20, mailboxes=50)
+    watcher = connect(relay.endpoint, "watcher")
+
+    def alone() -> bool:
+        watcher.send("WHO")
+        return watcher.until("END WHO") == ["HERE watcher", "END WHO"]
+
+    def flood(number: int) -> None:
+        wires = [connect(relay.endpoint, f"{number}-{each}") for each in range(200)]
+        for each, wire in enumerate(wires):
+            rooms = (f"#{number}-{each}-{room}-".ljust(65, "x") for room in range(60))
+            wire.send("\n".join(f"JOIN {room}" for room in rooms))
+        for wire in wires:
+            said = wire.sync()
+            assert sum(line.startswith("JOINED ") for line in said) == 20
+            assert sum(line.startswith("FAIL too-many JOIN ") for line in said) == 40
+        wires[-1].send("POST 1 watcher :x")
+        wires[-1].expect("FAIL quota POST :1: this relay keeps the mail of no more names")
+        for wire in wires:
+            wire.close()
+        wait_for(alone)
+
+    flood(0)
+    once = relay.rss()
+    for number in range(1, 5 if LONG else 3):
+        flood(number)
+    assert relay.rss() <= once * 1.1

@@ -1,4 +1,4 @@
-"""The page about the log has every event of the relay, and every counter."""
+"""The page about the log has every event of the relay and every counter, and that about limits every limit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from hailer.relay.core.counters import Counters
+from hailer.relay.core.limits import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "log.md").read_text(encoding="utf-8")
@@ -36,3 +37,9 @@ def test_every_event_is_on_the_page() -> None:
 def test_every_counter_is_on_the_page() -> None:
     names = {item.name for item in fields(Counters)} - {"met", "met_by"}
     assert sorted(name for name in names if f"`{name}`" not in PAGE) == []
+
+
+def test_every_limit_is_argued() -> None:
+    page = (ROOT / "docs" / "design" / "limits.md").read_text(encoding="utf-8")
+    options = ["--" + limit.name.replace("_", "-") for limit in fields(Limits)]
+    assert [option for option in options if f"(`{option}`) |" not in page] == []
