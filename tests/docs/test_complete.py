@@ -1,4 +1,4 @@
-"""The page about the log has every event of the relay and every counter, and that about limits every limit."""
+"""The page about the log has every event of the relay and every counter; that about limits has every limit."""
 
 from __future__ import annotations
 

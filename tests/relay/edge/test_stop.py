@@ -118,6 +118,27 @@ def test_a_second_signal_ends_it_at_once(model: str, start_process: StartProcess
     assert time.monotonic() - began < 1.0
 
 
+@pytest.mark.heavy
+def test_a_second_signal_under_load(model: str, start_process: StartProcess, connect: Connect) -> None:
+    relay = start_process(model, drain=30.0)
+    deaf = connect(relay.endpoint, "deaf")
+    script = [sys.executable, "-c", textwrap.dedent(_LOAD)]
+    command = [*script, relay.endpoint.host, str(relay.endpoint.port), "200", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
+        try:
+            assert load.stdout is not None
+            assert load.stdout.readline() == "ready\n"
+            relay.process.send_signal(signal.SIGTERM)
+            assert deaf.line() == "BYE :the relay is shutting down"
+            began = time.monotonic()
+            relay.process.send_signal(signal.SIGTERM)
+            assert relay.process.wait(10) == 0
+            assert time.monotonic() - began < (0.5 if LONG else 3.0)
+        finally:
+            load.kill()
+    assert not any("Traceback" in line for line in relay.log_lines)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_at_once_when_all_have_gone(
     model: str, start_process: StartProcess, connect: Connect, number: signal.Signals
