@@ -1,4 +1,4 @@
-"""The page about the log has every event of the relay and every counter; that about limits has every limit."""
+"""The page about the log has every event of the relay and every counter; the one about limits, all of them."""
 
 from __future__ import annotations
 
