@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bench.durable import disk_of
 from bench.durable_dialects import DURABLE, Ends
 from bench.durable_load import measure
+from bench.durable_opening import BOXES, open_filled
 from bench.durable_peers import STORES, at, build_delay, find_stores, slowed
 from bench.durable_report import DurableCell, DurableResults, render
 from bench.durable_sqlite import commits
@@ -247,6 +248,26 @@ def test_a_slow_disk_is_slow(tmp_path: Path) -> None:
     assert float(done.stdout) >= 0.2
 
 
+def test_a_relay_opens_a_store_where_messages_wait(tmp_path: Path) -> None:
+    [relay], _ = find_stores(["hailer"])
+    figures = open_filled(at(relay, tmp_path), None, tmp_path, 2 * BOXES)
+    assert 0 < float(figures["listening_s"]) <= float(figures["first_s"])
+    assert "empty_s" in figures
+
+
+def test_the_relay_stores_what_the_load_posts(tmp_path: Path) -> None:
+    [relay], _ = find_stores(["hailer"])
+    for receive in (False, True):
+        data = tmp_path / f"data-{receive}"
+        data.mkdir()
+        with running(at(relay, data), None, tmp_path) as (port, pid):
+            figures = measure(
+                DURABLE["hailer"], port, senders=3, window=10, receive=receive, seconds=0.1, pid=pid
+            )
+        assert int(figures["delivered"]) > 10
+        assert (data / "mail.db").exists()
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     found, missing = find_stores(["nats", "nats-always"], nats=str(tmp_path / "nowhere"))
     assert not found
@@ -283,7 +304,7 @@ def test_the_page_has_medians_ratios_and_failures() -> None:
             "stored_p99_us": 22_000,
         }
     ]
-    results.figures[cells[3], "hailer"] = [{"listening_s": 0.451}]
+    results.figures[cells[3], "hailer"] = [{"empty_s": 0.3, "listening_s": 0.451, "first_s": 0.5}]
     page = render(results)
     assert "| store | 100 × 1 KiB |" in page
     assert "| hailer | 3.0 |" in page
@@ -291,7 +312,7 @@ def test_the_page_has_medians_ratios_and_failures() -> None:
     assert "| nats | 1.50 |" in page
     assert "| redis | 1,300 |" in page
     assert "| pingpong, 10 pairs, commits on a slow disk beside | hailer | 100 | 98 | 169 | 21,000 |" in page
-    assert "| hailer | 0.45 |" in page
+    assert "| 1,000,000 waiting messages | 0.30 | 0.45 | 0.50 |" in page
     assert "- nats FAILED: on purpose" in page
     assert json.loads(json.dumps(results.as_json()))["measurements"][0]["cell"] == "100 × 1 KiB"
 
