@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["DurableCell", "DurableResults", "render"]
 
 LEGEND = (
-    "How to read it: only what was acknowledged as stored counts, but stored is not the same everywhere: hailer,"
-    " nats-always, redis and sqlite flush to the disk before they say so; nats, mosquitto and hailer-memory do"
-    " not, and lose what they acknowledged when the power fails. Sink and redis-memory store nothing: what they"
-    " reach, the load can do. Trust the ratios within a run more than its figures, and neither if other programs"
-    " used much of the machine: then each flush and each switch of threads waits for them."
+    "How to read it: only what was acknowledged as stored counts, but stored is not the same everywhere:"
+    " hailer, nats-always, redis and sqlite flush to the disk before they say so; nats, mosquitto and"
+    " hailer-memory do not, and lose what they acknowledged when the power fails. Sink and redis-memory store"
+    " nothing: what they reach, the load can do. Trust the ratios within a run more than its figures, and"
+    " neither if other programs used much of the machine: each flush and each switch of threads waits for them."
 )
 BUSY = 0.95  # the share of its core from which on the load counts as the limit
 
