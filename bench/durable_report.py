@@ -24,7 +24,7 @@ LEGEND = (
     " hailer, nats-always, redis and sqlite flush to the disk before they say so; nats, mosquitto and"
     " hailer-memory do not, and lose what they acknowledged when the power fails. Sink and redis-memory store"
     " nothing: what they reach, the load can do. Trust the ratios within a run more than its figures, and"
-    " neither if other programs used much of the machine: each flush and each switch of threads waits for them."
+    " neither if other programs used much of the machine: each flush and each switch of threads waits then."
 )
 BUSY = 0.95  # the share of its core from which on the load counts as the limit
 
