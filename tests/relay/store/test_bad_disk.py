@@ -53,7 +53,7 @@ def check(file: Path, said: str) -> int:
 )
 def test_calls_that_fail_now_and_then(tmp_path: Path, require_program: RequireProgram, inject: str) -> None:
     file = tmp_path / "relay.db"
-    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, inject=inject)
+    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, "FULL", inject=inject)
     assert "not " in said or "untidy " in said
     assert "back " in said
     assert said.endswith(f"did {COMMITS}\n")
@@ -65,7 +65,7 @@ def test_flushes_that_fail_for_good(tmp_path: Path, require_program: RequireProg
     """From any of them on: nothing is acknowledged any more, and it does not recover."""
     file = tmp_path / "relay.db"
     inject = f"fdatasync,fsync:error=EIO:when={first}+"
-    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, inject=inject)
+    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, "FULL", inject=inject)
     assert "back " not in said
     assert re.search(r"^(unopened .*|lost patience)$", said.splitlines()[-1])
     assert "did" not in said.partition("\nnot ")[2]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,11 @@ from tests.relay.store.disk import Disk, calls, record
 from tests.relay.store.writer import state, states
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from hailer.relay.core.batch import Loaded, Page
     from tests.conftest import RequireProgram
+    from tests.relay.store.disk import Call
 
 LONG = os.environ.get("HAILER_LONG") == "1"
 CUTS = 20_000 if LONG else 1_000
@@ -35,18 +38,34 @@ class Found:
         self.corrupt: list[str] = []
 
 
-def cut(directory: Path, recorded: Path, place: Path, cuts: int, seed: int) -> Found:
-    """Cut the power at random calls of a record, and look what is there."""
+def cut(directory: Path, recorded: list[Path], place: Path, cuts: int, seed: int, late: int = 0) -> Found:
+    """Cut the power at random calls of processes that ran one after the other, and look what is there.
+
+    Args:
+        directory: where they ran.
+        recorded: what they did.
+        place: where the files are made again.
+        cuts: how many.
+        seed: of what is random.
+        late: cut among so many last calls only.
+    """
     random = Random(seed)
-    done = calls(recorded)
-    first = next(at for at, call in enumerate(done) if call.path.endswith("relay.db"))
+    done: list[Call | None] = []
+    for each in recorded:
+        done += [None, *calls(each)]
+    first = next(at for at, call in enumerate(done) if call and call.path.endswith("relay.db"))
+    if late:
+        first = len(done) - late
     expected = states(COMMITS)
     disk, found = Disk(directory, random), Found()
     at = 0
     for until in sorted(random.randint(first, len(done)) for _ in range(cuts)):
-        while at < until:
-            disk.do(done[at])
-            at += 1
+        for call in done[at:until]:
+            if call is None:
+                disk.start()
+            else:
+                disk.do(call)
+        at = until
         _look(disk, random, place, expected, found)
     return found
 
@@ -58,7 +77,7 @@ def _look(
         file.unlink()
     for name, content in disk.after_a_cut(random).items():
         (place / name).write_bytes(content)
-    begun, acknowledged = _last("begin", disk.said), _last("did", disk.said)
+    begun, acknowledged = _most("begin", disk.said), _most("did|held", disk.said)
     found.cuts += 1
     store = SqliteStore(place / "relay.db")
     try:
@@ -72,25 +91,24 @@ def _look(
         store.close()
 
 
-def _last(word: str, said: str) -> int:
-    numbers = re.findall(rf"^{word} (\d+)$", said, re.MULTILINE)
-    return int(numbers[-1]) if numbers else 0
+def _most(word: str, said: str) -> int:
+    return max((int(number) for number in re.findall(rf"^(?:{word}) (\d+)$", said, re.MULTILINE)), default=0)
 
 
 @pytest.fixture
-def fast(tmp_path: Path) -> Path:
-    """Where files are made again after a cut; nothing there needs a disk."""
-    place = tmp_path / "after"
-    place.mkdir()
-    return place
+def fast() -> Iterator[Path]:
+    """Where files are made again after a cut: in memory, if this system has such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
+        yield Path(place)
 
 
 @pytest.mark.timeout(1800 if LONG else 120)
 def test_nothing_acknowledged_is_lost(tmp_path: Path, fast: Path, require_program: RequireProgram) -> None:
     file = tmp_path / "relay.db"
-    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS)
+    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, "FULL")
     assert said.endswith(f"did {COMMITS}\n")
-    found = cut(tmp_path, tmp_path / "calls", fast, CUTS, seed=1)
+    found = cut(tmp_path, [tmp_path / "calls"], fast, CUTS, seed=1)
     assert not found.corrupt
     assert (found.cuts, found.lost) == (CUTS, 0)
     assert found.more, "no cut came between a commit and its acknowledgement: is this a test?"
@@ -101,23 +119,47 @@ def test_the_control_loses_some(tmp_path: Path, fast: Path, require_program: Req
     """With synchronous=NORMAL no commit is flushed. SQLite then promises that nothing is corrupt, no more."""
     file = tmp_path / "relay.db"
     record(require_program("strace"), tmp_path / "calls", file, COMMITS, "NORMAL")
-    found = cut(tmp_path, tmp_path / "calls", fast, 200, seed=2)
+    found = cut(tmp_path, [tmp_path / "calls"], fast, 200, seed=2)
     assert not found.corrupt
     assert found.lost > 50
 
 
 # A flush that fails is as good as a power cut for what was to be flushed, and the process goes on. The second
 # number makes each so many of them fail: those of commits, of checkpoints and of attempts to recover.
-@pytest.mark.parametrize("when", ["12+7", "14+4", "11+3"])
+@pytest.mark.parametrize("when", ["12+7", "14+4", "11+9"])
 @pytest.mark.timeout(600 if LONG else 120)
 def test_flushes_that_fail_and_then_the_power(
     tmp_path: Path, fast: Path, require_program: RequireProgram, when: str
 ) -> None:
     file = tmp_path / "relay.db"
     inject = f"fdatasync,fsync:error=EIO:when={when}"
-    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, inject=inject)
+    said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, "FULL", inject=inject)
     assert said.count("\nnot ") > 5
     assert said.endswith(f"did {COMMITS}\n")
-    found = cut(tmp_path, tmp_path / "calls", fast, CUTS // 5, seed=3)
+    found = cut(tmp_path, [tmp_path / "calls"], fast, CUTS // 5, seed=3)
     assert not found.corrupt
     assert (found.cuts, found.lost) == (CUTS // 5, 0)
+
+
+# What the first process did not flush, or could not, is still read by the second as if it were there. What
+# this one says that it holds has to be.
+@pytest.mark.parametrize("fate", ["signal=KILL", "error=EIO"])
+@pytest.mark.timeout(600 if LONG else 120)
+def test_a_relay_that_follows_a_killed_one_and_then_the_power(
+    tmp_path: Path, fast: Path, require_program: RequireProgram, fate: str
+) -> None:
+    strace, file = require_program("strace"), tmp_path / "relay.db"
+    lost = {"FULL": 0, "ONCE": 0}
+    for when in range(11, 31, 1 if LONG else 4):
+        for how in lost:
+            for old in tmp_path.glob("relay.db*"):
+                old.unlink()
+            records = [tmp_path / "first", tmp_path / "second"]
+            inject = f"fdatasync,fsync:{fate}:when={when}"
+            begun = _most("begin", record(strace, records[0], file, COMMITS, "FULL", "", 0, inject=inject))
+            record(strace, records[1], file, begun, how)
+            found = cut(tmp_path, records, fast, CUTS // 50, seed=when, late=3)
+            lost[how] += found.lost
+            assert how == "ONCE" or not found.corrupt
+    assert lost["FULL"] == 0
+    assert lost["ONCE"], "the control lost nothing"

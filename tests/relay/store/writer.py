@@ -1,11 +1,12 @@
 """Batches that can be told from another, a program that commits them one by one, and what then is held.
 
-The program: ``python writer.py FILE COUNT SYNCHRONOUS [LIMIT]``. It says on its output what it did, at once:
-``begin 3``, then ``did 3`` or ``not 3 sentence``; after the latter it recovers (``back``, or ``still`` and
-the sentence) and goes on from what is held. It ends as by kill -9, without closing anything.
+The program: ``python writer.py FILE COUNT SYNCHRONOUS [LIMIT [PATIENCE]]``. It says on its output what it
+does, at once: ``held 2`` to begin with, ``begin 3``, then ``did 3`` or ``not 3`` and the sentence; after the
+latter it recovers (``back 2``, or ``still`` and the sentence) and goes on from what is held. It ends as by
+kill -9, without closing anything.
 
 LIMIT stands for a disk that is full, until it did not recover three times: a number of bytes that no file may
-be longer than, or the path of a file that takes the room away.
+be longer than, or the path of a file that takes the room away. PATIENCE is how often it tries to recover.
 """
 
 from __future__ import annotations
@@ -24,9 +25,6 @@ from hailer.relay.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from hailer.relay.store.base import Store
-
-PATIENCE = 200
-"""How often it tries to recover from one error."""
 
 
 def batch(number: int) -> Batch:
@@ -80,16 +78,19 @@ class _Normal(SqliteStore):
     _synchronous = "NORMAL"
 
 
-def main(path: str, count: int, synchronous: str, limit: str = "") -> None:
+def main(path: str, count: int, synchronous: str, limit: str = "", patience: str = "200") -> None:
     sqlite._DUE, sqlite._AT_LAST = 30, 60  # so that there are many checkpoints
+    if synchronous == "ONCE":  # the other control: what is found is not flushed again
+        vars(sqlite)["flush_again"] = lambda path: None
     try:
-        store = SqliteStore(path) if synchronous == "FULL" else _Normal(path)
+        store = _Normal(path) if synchronous == "NORMAL" else SqliteStore(path)
         held = store.load().age
         if limit.isdigit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     except StoreError as error:
         say(f"unopened {error}")
         os._exit(0)
+    say(f"held {held}")
     while held < count:
         number = held + 1
         say(f"begin {number}")
@@ -106,12 +107,12 @@ def main(path: str, count: int, synchronous: str, limit: str = "") -> None:
         except StoreError as error:
             say(f"untidy {error}")
         if store._broken:
-            held, limit = recovered(store, limit)
+            held, limit = recovered(store, limit, int(patience))
     os._exit(0)
 
 
-def recovered(store: SqliteStore, limit: str) -> tuple[int, str]:
-    for attempt in range(PATIENCE):
+def recovered(store: SqliteStore, limit: str, patience: int) -> tuple[int, str]:
+    for attempt in range(patience):
         if limit and attempt == 3:
             say("room")
             if limit.isdigit():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 from hailer.errors import StoreError
 
-__all__ = ["default_path", "prepare"]
+__all__ = ["default_path", "flush_again", "prepare"]
+
+_PIECE = 1 << 20
 
 
 def default_path() -> Path:
@@ -58,6 +61,35 @@ def prepare(path: Path) -> None:
         raise StoreError(
             f"mail cannot be kept in {path} ({error.strerror or error}): correct that, or name another file"
         ) from None
+
+
+def flush_again(path: Path) -> None:
+    """Write all that a file holds once more, and flush it.
+
+    The process that wrote it may have been killed before its flush, or just after one that failed. In the
+    second case the system takes what it did not write for written: it can be read, a flush works, and yet
+    it is gone when the power goes.
+
+    Args:
+        path: of a file that nobody else writes now; if it is not there, there is nothing to do.
+
+    Raises:
+        OSError: it is not on disk.
+    """
+    try:
+        opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while piece := os.pread(opened, _PIECE, at):
+            at += os.pwrite(opened, piece, at)
+        if at:
+            os.fsync(opened)
+            if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the disk's own cache
+                fcntl.fcntl(opened, fcntl.F_FULLFSYNC)
+    finally:
+        os.close(opened)
 
 
 def _make_directories(directory: Path) -> None:

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "INSERT", "LOAD", "OLDER", "PREPARE", "READ", "STEPS", "WEIGH", "migrate"]
+__all__ = [
+    "APPLICATION_ID",
+    "INSERT",
+    "LOAD",
+    "OLDER",
+    "PREPARE",
+    "READ",
+    "STEPS",
+    "WEIGH",
+    "migrate",
+    "version_of",
+]
 
 APPLICATION_ID = 0x6861696C
 """What marks a file as ours (``hail``), in the header of every SQLite database."""
@@ -152,8 +163,8 @@ LOAD = """
     FROM relay"""
 
 
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of an empty file, or today's tables of older ones: all of it, or nothing.
+def version_of(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a file's tables; 0 if it is empty.
 
     Raises:
         StoreError: the file is something else, or of a newer hailer.
@@ -168,6 +179,11 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer hailer (its tables are of version {version}, known here are those"
             f" up to {len(STEPS)}): use that one, or name another file to keep mail in"
         )
+    return int(version)
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Make today's tables of those of a version: all of it, or nothing."""
     if version == len(STEPS):
         return
     db.execute("BEGIN IMMEDIATE")

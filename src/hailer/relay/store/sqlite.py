@@ -14,10 +14,13 @@ How it is kept so:
   new; then makes a real commit in it. Only when both have worked is anything taken again. (A checkpoint that
   failed may be tried again as it is: it writes every page anew, and the log keeps them until one has been
   flushed.)
+- What a log holds that is found when the store is opened is written and flushed again before anything is said
+  of it: the process that left it may have been killed before its flush, or after one that failed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from hailer.errors import StoreError
 from hailer.relay.core.batch import Box, Loaded, Member, Page, Segment, Sender
 from hailer.relay.store import schema
-from hailer.relay.store.place import prepare
+from hailer.relay.store.place import flush_again, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,7 +170,9 @@ class SqliteStore:
                 f"SQLite {sqlite3.sqlite_version} is too old to keep mail with: use a newer Python"
             )
         db.execute("PRAGMA temp_store = MEMORY")
-        schema.migrate(db, self.path)
+        version = schema.version_of(db, self.path)  # from here on the lock is held
+        flush_again(Path(f"{self.path}-wal"))
+        schema.migrate(db, version)
         # FAST: deleted mail is overwritten where that writes no page more than the deletion does.
         for setting in (
             "secure_delete = FAST",
@@ -214,7 +219,7 @@ class SqliteStore:
         """
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             sentence = self._closed or _sentence(self.path, error)
             if refuse:
                 self._broken = sentence
@@ -321,9 +326,13 @@ _SENTENCES = {
 }
 
 
-def _sentence(path: Path, error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
+def _sentence(path: Path, error: sqlite3.Error | OSError) -> str:
+    if isinstance(error, OSError):
+        name = str(error.strerror)
+        code = sqlite3.SQLITE_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else sqlite3.SQLITE_IOERR
+    else:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
     sentence = _SENTENCES.get(
         code, "mail cannot be kept in {path} ({name}: {error}): restart the relay, and report it"
     )
