@@ -1,4 +1,4 @@
-"""The page about the log has every event of the relay and every counter; the one about limits, all of them."""
+"""The page about the log has every event of the relay and every counter; that about limits, every limit."""
 
 from __future__ import annotations
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 
 import pytest
 
+from hailer.logs import TextFormatter
 from hailer.runtime import model
 from hailer.runtime.model import AcceptTrouble, Counters
 
@@ -50,3 +52,5 @@ def test_one_line_a_second_with_the_number_of_failures(
     trouble.note("no more descriptors")
     assert len(caplog.records) == 2
     assert "50 times" in caplog.records[1].getMessage()
+    line = TextFormatter().format(caplog.records[1])
+    assert re.search(r' warning accept-paused count=50 active=\d+ why=".*" advice=".*ulimit -n.*"$', line)

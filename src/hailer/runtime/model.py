@@ -160,12 +160,22 @@ class AcceptTrouble:
         self._unlogged += 1
         now = time.monotonic()
         if self._last_log < 0 or now - self._last_log >= 1:
+            advice = "raise the descriptor limit (ulimit -n) or lower max_connections"
             log.warning(
-                "cannot accept now, new connections wait (%d times, %d are served): %s; "
-                "raise the descriptor limit (ulimit -n) or lower max_connections",
+                "cannot accept now, new connections wait (%d times, %d are served): %s; %s",
                 self._unlogged,
                 self._counters.active,
                 what,
+                advice,
+                extra={
+                    "event": "accept-paused",
+                    "fields": {
+                        "count": self._unlogged,
+                        "active": self._counters.active,
+                        "why": what,
+                        "advice": advice,
+                    },
+                },
             )
             self._last_log = now
             self._unlogged = 0
