@@ -45,6 +45,7 @@ PAIRS = 10  # of live senders and receivers
 EVERY = 0.01  # seconds from one window of stored messages to the next, beside live ones
 SLOW = 0.02  # seconds that a flush takes longer on a slow disk
 WAITING = 1_000_000  # messages in the store that is opened
+QUIET = 0.15  # the share of all cores that others may use before a measurement is made again, with --tries
 BESIDE = ("hailer", "nats-always-one", "redis")  # whose live messages are measured
 
 
@@ -161,6 +162,30 @@ def measure_once(
                 return figures
 
 
+def quietest(
+    peer: Peer, cell: DurableCell, results: DurableResults, folder: Path, delay: Path | None
+) -> Figures:
+    """Measure a cell again until the machine is quiet, at most `DurableResults.tries` times; the quietest counts.
+
+    Raises:
+        PeerError: the store did not start.
+        LoadError: it did not do its work.
+    """
+    best: Figures = {}
+    for _ in range(results.tries):
+        watch = Watch()
+        figures = measure_once(peer, cell, results, folder, delay)
+        others = watch.others()
+        if others is None:
+            return figures
+        figures["others"] = round(others, 2)
+        if not best or others < float(best["others"]):
+            best = figures
+        if others <= QUIET:
+            break
+    return best
+
+
 def run(results: DurableResults, minutes: float, folder: Path, delay: Path | None) -> bool:
     """All rounds; returns whether every measurement succeeded."""
     clean, deadline = True, time.monotonic() + minutes * 60
@@ -178,9 +203,8 @@ def run(results: DurableResults, minutes: float, folder: Path, delay: Path | Non
             return clean
         title = f"[{done + 1}/{len(steps)}] round {number}, {cell.part} {cell}: {peer.name} "
         print(title, end="", file=sys.stderr, flush=True)
-        watch = Watch()
         try:
-            figures = measure_once(peer, cell, results, folder, delay)
+            figures = quietest(peer, cell, results, folder, delay)
         except (LoadError, PeerError) as error:
             clean = False
             results.notes.append(f"{peer.name}, {cell.part} {cell}, round {number} FAILED: {error}")
@@ -190,10 +214,8 @@ def run(results: DurableResults, minutes: float, folder: Path, delay: Path | Non
             results.notes.append(f"interrupted: {done} of {len(steps)} measurements were made")
             print("interrupted", file=sys.stderr)
             return False
-        others = watch.others()
-        if others is not None:
-            results.others.append(others)
-            figures["others"] = round(others, 2)
+        if "others" in figures:
+            results.others.append(float(figures["others"]))
         results.figures.setdefault((cell, peer.name), []).append(figures)
         names = ("messages_per_s", "cpu_us", "p50_us", "p99_us", "stored_p50_us", "listening_s", "others")
         print(", ".join(f"{name} {figures[name]:,}" for name in names if name in figures), file=sys.stderr)
@@ -219,6 +241,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, help="measurements of each cell and store (default 3, short 1)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (default 2, short 0.8)")
     parser.add_argument("--minutes", type=float, help="stop after this long (default 40, short 6)")
+    parser.add_argument(
+        "--tries",
+        type=int,
+        default=1,
+        help="measure again, so often at most, while others use the machine (1)",
+    )
     parser.add_argument("--only", default=",".join(STORES), help="which stores (default %(default)s)")
     parser.add_argument("--parts", default=",".join(PARTS), help="which parts (default %(default)s)")
     parser.add_argument("--nats", metavar="PATH", help="the nats-server to use, if it is not on PATH")
@@ -233,8 +261,8 @@ def main(arguments: Sequence[str]) -> int:
     rounds = options.rounds if options.rounds is not None else 1 if options.short else 3
     seconds = options.seconds if options.seconds is not None else 0.8 if options.short else 2.0
     minutes = options.minutes if options.minutes is not None else 6.0 if options.short else 40.0
-    if rounds < 1 or seconds <= 0 or minutes <= 0:
-        parser.error("--rounds, --seconds and --minutes must be more than 0")
+    if rounds < 1 or options.tries < 1 or seconds <= 0 or minutes <= 0:
+        parser.error("--rounds, --tries, --seconds and --minutes must be more than 0")
     if not hasattr(select, "epoll"):
         parser.error("the load waits with epoll, which only Linux has: run it there")
     if not os.access(options.folder, os.W_OK):
@@ -246,7 +274,9 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(name)
         peers, missing = find_stores(names, options.nats)
         cells = cells_of(parts, short=options.short)
-        results = DurableResults(cells, peers, cores_to_use(), rounds, seconds, disk_of(folder))
+        results = DurableResults(
+            cells, peers, cores_to_use(), rounds, seconds, disk_of(folder), options.tries
+        )
         for peer, reason in missing.items():
             results.notes.append(f"{peer} was not measured: {reason}")
             print(f"without {peer}: {reason}", file=sys.stderr)

@@ -71,6 +71,7 @@ class DurableResults:
     rounds: int
     seconds: float
     disk: str
+    tries: int = 1
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     figures: dict[tuple[DurableCell, str], list[Figures]] = field(default_factory=dict)
     others: list[float] = field(default_factory=list)
@@ -101,6 +102,7 @@ class DurableResults:
             "uvloop": installed("uvloop"),
             "rounds": f"{self.rounds}, of which the median counts; stores in turn, one alive at a time",
             "length": f"about {self.seconds:g} s a measurement, after a quarter of it that is not counted",
+            "tries": f"{self.tries} at most of each, of which the one counts that others disturbed least",
             "other programs": disturbed,
         }
 
