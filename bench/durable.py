@@ -46,6 +46,7 @@ EVERY = 0.01  # seconds from one window of stored messages to the next, beside l
 SLOW = 0.02  # seconds that a flush takes longer on a slow disk
 WAITING = 1_000_000  # messages in the store that is opened
 QUIET = 0.15  # the share of all cores that others may use before a measurement is made again, with --tries
+PATIENCE = 10.0  # seconds to wait for that before each try
 BESIDE = ("hailer", "nats-always-one", "redis")  # whose live messages are measured
 
 
@@ -162,10 +163,23 @@ def measure_once(
                 return figures
 
 
+def await_quiet() -> None:
+    """Wait until other programs leave the machine alone for a moment, or `PATIENCE` is over."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        watch = Watch()
+        time.sleep(0.25)
+        if (watch.others() or 0.0) <= QUIET:
+            return
+
+
 def quietest(
     peer: Peer, cell: DurableCell, results: DurableResults, folder: Path, delay: Path | None
 ) -> Figures:
-    """Measure a cell again until the machine is quiet, at most `DurableResults.tries` times; the quietest counts.
+    """Measure a cell, again while the machine is not quiet, `DurableResults.tries` times at most.
+
+    Returns:
+        The figures of the quietest time.
 
     Raises:
         PeerError: the store did not start.
@@ -173,6 +187,8 @@ def quietest(
     """
     best: Figures = {}
     for _ in range(results.tries):
+        if results.tries > 1:
+            await_quiet()
         watch = Watch()
         figures = measure_once(peer, cell, results, folder, delay)
         others = watch.others()
