@@ -418,6 +418,28 @@ def test_a_certificate_in_place_of_a_token(
         assert b"(denied)" in said
 
 
+def test_only_accounts_and_tls_open_a_relay_to_the_network(
+    start: Callable[..., Process], add: Callable[..., str], hailer: Run
+) -> None:
+    assert hailer("cert", "localhost").returncode == 0
+    certificate = ("--cert", "certs/localhost.pem", "--key", "certs/localhost.key")
+    tls = ("relay", "--listen", "tls://0.0.0.0:0", *certificate)
+    plain = ("relay", "--listen", "tcp4://0.0.0.0:0")
+    refused = [hailer(*tls), hailer(*plain), hailer(*plain, "--accounts")]
+    add("ann")
+    refused += [hailer(*tls, "--open"), hailer(*plain)]
+    for run in refused:
+        assert (run.returncode, run.stdout) == (2, b"")
+        assert b"can be reached from other machines" in run.stderr
+        assert b"--insecure" in run.stderr
+        assert run.stderr.count(b"\n") <= 2  # one may be the warning that nobody can log in
+    for args in (tls, (*tls, "--accounts"), (*plain, "--insecure"), (*tls, "--open", "--insecure")):
+        process = start(*args)
+        process.read_until(b"listening on ")
+        process.signal(signal.SIGTERM)
+        assert process.end()[0] == 0
+
+
 # mail
 
 
