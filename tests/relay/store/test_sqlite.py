@@ -92,6 +92,18 @@ def test_a_page_is_read_in_one_row(store: SqliteStore, count: int) -> None:
     assert rows[0][2] == b"".join(b"%d." % n for n in range(1, count + 1))
 
 
+def test_a_message_alone_writes_two_pages(store: SqliteStore, path: Path) -> None:
+    """That of its mailbox and that of its sender's session: a bare commit of SQLite writes one."""
+    store.commit(Batch(boxes=[BOB], senders=[Sender(1, b"session", 0, 0)]))
+    log = Path(f"{path}-wal")
+    before = log.stat().st_size
+    for number in range(1, 101):
+        segment = Segment(1, number, number, 0, b"MAIL %d ann Bob :%s\n" % (number, b"x" * 64))
+        store.commit(Batch(segments=[segment], senders=[Sender(1, b"session", number, 0)]))
+    frames = (log.stat().st_size - before) / (4096 + 24)
+    assert 200 <= frames <= 220  # now and then a page is split
+
+
 def test_the_log_is_written_over(store: SqliteStore, path: Path) -> None:
     """It is copied into the database when `tidy` is called or when it is very long, and then begun again."""
     log = Path(f"{path}-wal")

@@ -42,11 +42,11 @@ __all__ = ["SqliteStore"]
 
 _PAGE = 4096
 # Pages of the log after which a checkpoint is due, and after which it is not put off any longer. SQLite's own
-# habit is 1,000. What is longer makes fewer checkpoints, each of which writes a page once that was changed
-# often; but a log that grows costs more for each commit than one that is written over (the file's length is
-# to be flushed too), and is read as a whole after a crash.
+# habit is 1,000. A page that was changed often is copied once, so that a longer log saves something; but a
+# log that grows costs a commit more than twice of what one does that is written over, as its length is to be
+# flushed too, and it is read as a whole after a crash.
 _DUE = 1000
-_AT_LAST = 8 * _DUE
+_AT_LAST = 2 * _DUE
 
 _JOINED = (
     "SELECT CAST(group_concat(piece, '') AS BLOB) FROM (SELECT x'00ff0a' AS piece UNION ALL SELECT x'80')"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from hailer.errors import StoreError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["StoreThread"]
 
 log = logging.getLogger("hailer.relay")
+
+# Seconds: long beside the time between two commits under load, short beside what a person notices.
+_MOMENT = 0.05
 
 
 class StoreThread:
@@ -54,7 +57,7 @@ class StoreThread:
 
     def _run(self) -> None:
         try:
-            while (work := self._work.get()) is not None:
+            while (work := self._next()) is not None:
                 result: object = None
                 error: StoreError | None = None
                 try:
@@ -67,3 +70,16 @@ class StoreThread:
                 self._done(work, result, error)
         finally:
             self._store.close()
+
+    def _next(self) -> Work | None:
+        """The next piece of work; if there is none for a moment, what the store put off is done."""
+        try:
+            return self._work.get(timeout=_MOMENT)
+        except Empty:
+            pass
+        try:
+            self._store.tidy()
+        except StoreError as failure:
+            # Nothing is lost: the next commit fails by it and is told, and then the store recovers.
+            log.debug("the store could not be tidied: %s", failure)
+        return self._work.get()
