@@ -65,6 +65,11 @@ def count_of(word: bytes) -> int | None:
     return int(word.lstrip(b"0")[:11] or b"0")
 
 
+def number_of(word: bytes) -> int | None:
+    """The number of an entry of a mailbox that a word says, or None if it is no such word."""
+    return int(word) if len(word) <= 18 and _COUNT.fullmatch(word) else None
+
+
 def clean(block: bytes) -> bool:
     """Tell whether whole lines, each ended by LF, hold nothing but well-formed text.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hailer.relay.client.events import Expired, Gap, RefusedPost
-    from tests.relay.client.conftest import Clients
+    from tests.relay.client.conftest import Client, Clients
 
 
 async def met(clients: Clients, where: Endpoint, *names: str) -> None:
@@ -393,6 +393,36 @@ async def test_the_relay_restarts(tmp_path: Path, clients: Clients) -> None:
             await bob.close()
             again = await clients("bob", listen)
             assert [(await again.receive(5)).text for _ in range(2)] == ["before", "meanwhile"]
+
+
+async def who(client: Client) -> list[str]:
+    """Who is here; a listing that was lost with its connection is asked for again."""
+    while True:
+        try:
+            return await client.who()
+        except ConnectionLost:
+            pass
+
+
+async def test_new_mail_comes_though_the_relay_has_lost_its_store(tmp_path: Path, clients: Clients) -> None:
+    listen = Endpoint.parse(f"unix:{tmp_path}/relay.sock")
+    settings = Settings(listen=(listen,), store="memory", drain=0.5)
+    async with clients:
+        with RelayServer(settings):
+            ann, bob = await clients("ann", listen), await clients("bob", listen)
+            for number in range(5):
+                await ann.post("bob", f"early {number}")
+            messages = [await bob.receive(5) for _ in range(5)]
+            cursor = messages[-1].number or 0
+            await bob.ack(cursor)
+        with RelayServer(settings):
+            while "bob" not in await who(ann):
+                await asyncio.sleep(0.01)
+            await ann.post("bob", "late")
+            assert (await bob.receive(5)).text == "late"
+            await bob.close()
+            again = await clients("bob", listen, cursor=cursor)
+            assert (await again.receive(5)).text == "late"
 
 
 async def test_notices_of_what_expired(clients: Clients, scripted: Callable[[bytes], Any]) -> None:

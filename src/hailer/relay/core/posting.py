@@ -137,7 +137,7 @@ def _entry(box: Mailbox, sender: bytes, to: bytes, text: bytes) -> bytes:
 
 def ack(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:
     """Drop the entries of one's mailbox up to one."""
-    number, box = grammar.count_of(words[0]), session.box
+    number, box = grammar.number_of(words[0]), session.box
     if number is None or box is None:
         relay.fail(session, b"bad-syntax", b"ACK", b"write it as: ACK n")
     elif number > box.sent:

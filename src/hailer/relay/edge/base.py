@@ -169,7 +169,12 @@ class Edge(ABC):
             StoreError: it cannot be read.
         """
         self.relay.outboxes.now = time.monotonic()
-        self.relay.mail.load(store.load())
+        loaded = store.load()
+        if not loaded.boxes and loaded.next_entry == 1:
+            # A new store, perhaps in the place of one that is lost, or was memory. Receivers know what they had
+            # by its number, so what is numbered now has to lie above all that was numbered then.
+            loaded.next_entry = int(time.time() * 1000)
+        self.relay.mail.load(loaded)
         self._store = store
 
     def detach(self) -> None:
