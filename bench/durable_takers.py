@@ -46,6 +46,8 @@ class HailerTaker:
             return 0, b""
         count = data.count(b"\n", 0, end)
         last = data[data.rfind(b"\n", 0, end - 1) + 1 : end - 1]
+        if not self.last:
+            self.last = int(data.split(b" ", 2)[1]) - 1  # a mailbox may begin with any number
         self.last += count
         if not (last.startswith(b"MAIL %d " % self.last) and last.endswith(self.end)):
             raise Refused(f"MAIL {self.last} was due, and it said {last[:300]!r}")

@@ -171,8 +171,8 @@ class Edge(ABC):
         self.relay.outboxes.now = time.monotonic()
         loaded = store.load()
         if not loaded.boxes and loaded.next_entry == 1:
-            # A new store, perhaps in the place of one that is lost, or was memory. Receivers know what they had
-            # by its number, so what is numbered now has to lie above all that was numbered then.
+            # A new store, perhaps in the place of one that is lost, or was memory. Receivers know by its
+            # number what they had, so what is numbered now has to lie above all that was numbered then.
             loaded.next_entry = int(time.time() * 1000)
         self.relay.mail.load(loaded)
         self._store = store
