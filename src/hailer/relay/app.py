@@ -154,7 +154,7 @@ class RelayServer:
                 for endpoint in self.settings.listen:
                     for listener in listen(endpoint, backlog=self.settings.backlog):
                         self._listeners.append(listener)
-                        self._take(listener)
+                        self._take(listener, inherited=endpoint.scheme == "fd")
                 self._edge.attach(_open_store(self.settings.store))
                 # Not before the store is read: the accounts' mailboxes are those that it has.
                 self._edge.set_accounts(self._accounts)
@@ -242,11 +242,11 @@ class RelayServer:
             log_event(log, logging.WARNING, "no-accounts", file=settings.accounts, advice=advice)
         return accounts
 
-    def _take(self, listener: Listener) -> None:
+    def _take(self, listener: Listener, *, inherited: bool) -> None:
         """Look at what is really listened on, which for ``fd://`` only the descriptor tells."""
         _check_kind(listener)
         endpoint = listener.endpoint
-        if self._tls is not None and endpoint.scheme == "tcp" and _inherits(self.settings):
+        if self._tls is not None and inherited and endpoint.scheme == "tcp":
             # What a certificate is given for, as in `hailer.Server`.
             listener.endpoint = endpoint = replace(endpoint, scheme="tls")
         self._check(endpoint)

@@ -392,9 +392,14 @@ def test_a_receiver_that_catches_up(start: StartLayered, connect: Connect, kind:
         sender.sync()
         slow = next(session for session in sessions(server) if session.name == b"slow")
         assert slow.blocked
+        if kind != "tls":
+            before = slow.waiting
+            stream.send(frame(b"are you there", opcode=9) * 20)
+            wait_until(lambda: slow.waiting != before)
         stream.send(in_kind(kind, b"PING last"))
         got = stream.until(b"PONG last")
         assert [int(number) for number in re.findall(rb":(\d{6})x", got)] == list(range(count))
+        assert got.count(b"are you there") == (20 if kind != "tls" else 0)
         # Nothing is counted that is not there: whoever is written to no more is waited for no more.
         wait_until(lambda: (slow.waiting, slow.blocked, slow.chunks) == (0, False, []))
 
