@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,8 +65,8 @@ def test_a_setting_that_does_not_hold_is_refused(path: Path, monkeypatch: pytest
     """As where the log cannot be a write-ahead one: SQLite then keeps the old mode and gives no error."""
     asked = SqliteStore._one
 
-    def one(self: SqliteStore, sql: str, *values: int | str) -> tuple[object, ...]:
-        return ("delete",) if sql == "PRAGMA journal_mode" else asked(self, sql, *values)
+    def one(self: SqliteStore, sql: str, values: Any = ()) -> tuple[object, ...]:
+        return ("delete",) if sql == "PRAGMA journal_mode" else asked(self, sql, values)
 
     monkeypatch.setattr(SqliteStore, "_one", one)
     with pytest.raises(StoreError, match=r"journal_mode is delete, not wal\): name a file on another disk"):
@@ -87,7 +87,7 @@ def test_a_commit_is_one_statement_and_one_step(store: SqliteStore) -> None:
 @pytest.mark.parametrize("count", [1, 1000])
 def test_a_page_is_read_in_one_row(store: SqliteStore, count: int) -> None:
     store.commit(Batch(boxes=[BOB], segments=[Segment(1, n, n, 0, b"%d." % n) for n in range(1, count + 1)]))
-    rows = store._db.execute(schema.READ, (1, 0, 10**9)).fetchall()
+    rows = store._db.execute(schema.READ, {"box": 1, "after": 0, "most": 10**9}).fetchall()
     assert len(rows) == 1
     assert rows[0][2] == b"".join(b"%d." % n for n in range(1, count + 1))
 

@@ -132,10 +132,11 @@ WEIGH = """
 READ = """
     SELECT min(first), max(last), CAST(group_concat(data, '') AS BLOB), max(total) - min(total - length(data))
     FROM (SELECT first, last, total, data FROM segments
-        WHERE box = ?1 AND last > ?2 AND last < max(
-            1 + (SELECT last FROM segments WHERE box = ?1 AND last > ?2 ORDER BY last LIMIT 1),
-            coalesce((SELECT last FROM segments WHERE box = ?1 AND last > ?2 AND total > ?3 +
-                (SELECT total - length(data) FROM segments WHERE box = ?1 AND last > ?2 ORDER BY last LIMIT 1)
+        WHERE box = :box AND last > :after AND last < max(
+            1 + (SELECT last FROM segments WHERE box = :box AND last > :after ORDER BY last LIMIT 1),
+            coalesce((SELECT last FROM segments WHERE box = :box AND last > :after AND total > :most +
+                (SELECT total - length(data) FROM segments WHERE box = :box AND last > :after
+                    ORDER BY last LIMIT 1)
                 ORDER BY last LIMIT 1), 9223372036854775807))
         ORDER BY last)"""
 
@@ -145,8 +146,8 @@ OLDER = """
         CAST(group_concat(data, '') AS BLOB)
     FROM (SELECT s.box, s.first, s.last, s.at, s.data FROM boxes CROSS JOIN segments s
         ON s.box = number AND s.last < coalesce((SELECT young.last FROM segments young
-            WHERE young.box = number AND young.at >= ?1 ORDER BY young.last LIMIT 1), 9223372036854775807)
-        ORDER BY number, s.last LIMIT ?2)"""
+            WHERE young.box = number AND young.at >= :at ORDER BY young.last LIMIT 1), 9223372036854775807)
+        ORDER BY number, s.last LIMIT :most)"""
 
 LOAD = """
     SELECT age, next_box, next_entry,

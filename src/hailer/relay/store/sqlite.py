@@ -105,7 +105,7 @@ class SqliteStore:
         written = _Written(batch, self._totals)
         with self._told(refuse=True):
             if written.floors:
-                [weighed] = self._one(schema.WEIGH, written.floors)
+                [weighed] = self._one(schema.WEIGH, (written.floors,))
                 written.freed.update(
                     {box: freed + written.freed.get(box, 0) for box, freed in json.loads(weighed)}
                 )
@@ -119,7 +119,7 @@ class SqliteStore:
     def read(self, box: int, after: int, most: int) -> Page:
         """Read entries of a mailbox."""
         with self._told():
-            first, last, data, size = self._one(schema.READ, box, after, most)
+            first, last, data, size = self._one(schema.READ, {"box": box, "after": after, "most": most})
         if first is None:
             return Page(0, 0, b"")
         if len(data) != size:
@@ -131,7 +131,7 @@ class SqliteStore:
     def older(self, at: int, most: int) -> list[Segment]:
         """The oldest segments of each mailbox that were accepted before an age of the relay."""
         with self._told():
-            rows, data = self._one(schema.OLDER, at, most)
+            rows, data = self._one(schema.OLDER, {"at": at, "most": most})
         found, start = [], 0
         for box, first, last, accepted, size in json.loads(rows):
             found.append(Segment(box, first, last, accepted, data[start : start + size]))
@@ -206,7 +206,7 @@ class SqliteStore:
                 raise sqlite3.OperationalError(f"only {copied} of {frames} pages of the log were copied")
         self._pages = 0
 
-    def _one(self, sql: str, *values: int | str) -> tuple[Any, ...]:
+    def _one(self, sql: str, values: tuple[str, ...] | dict[str, int] = ()) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._db.execute(sql, values).fetchone()
         return row
 
