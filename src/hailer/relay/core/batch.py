@@ -80,7 +80,8 @@ class Batch:
 
     Attributes:
         age: the relay's age in seconds: for how long relays have run on this store.
-        boxes: mailboxes to write, new ones and changed ones.
+        boxes: mailboxes to write, new ones and changed ones; not those that only got segments, of which the
+            store knows the newest entry.
         segments: entries to add; those of one mailbox in order.
         floors: by mailbox number: entries up to this one are dropped; a segment that reaches beyond it stays.
         senders: sessions to write.

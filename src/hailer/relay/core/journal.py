@@ -157,7 +157,6 @@ class Journal:
         for box in self._open:
             if box.pending:
                 self._close(box)
-            self._rows[box] = None
         age = self._stored_age = self.age
         batch = Batch(
             age=age,

@@ -21,6 +21,7 @@ __all__ = [
     "INSERT",
     "LOAD",
     "OLDER",
+    "POSTS",
     "PREPARE",
     "READ",
     "STEPS",
@@ -74,6 +75,12 @@ def _row(*columns: str) -> str:
     return ", ".join(parts)
 
 
+_INSERT_SEGMENTS = f"""INSERT INTO segments (box, last, first, at, total, data)
+            SELECT {_row("box", "last", "first", "at", "total", ".data")} FROM json_each(NEW.segments);"""  # noqa: S608
+_INSERT_SENDERS = f"""INSERT INTO senders (box, id, stored, used)
+            SELECT {_row("box", ".id", "stored", "used")} FROM json_each(NEW.senders) WHERE true
+            ON CONFLICT (box, id) DO UPDATE SET stored = excluded.stored, used = excluded.used;"""  # noqa: S608
+
 PREPARE = (
     """CREATE TEMP VIEW batch AS SELECT NULL AS age, NULL AS next_box, NULL AS next_entry, NULL AS boxes,
         NULL AS segments, NULL AS floors, NULL AS senders, NULL AS forgotten_senders, NULL AS joined,
@@ -89,8 +96,7 @@ PREPARE = (
             ON CONFLICT (number) DO UPDATE SET "key" = excluded."key", name = excluded.name,
                 last = max(last, excluded.last), floor = max(floor, excluded.floor), used = excluded.used,
                 notices = excluded.notices, gaps = excluded.gaps;
-        INSERT INTO segments (box, last, first, at, total, data)
-            SELECT {_row("box", "last", "first", "at", "total", ".data")} FROM json_each(NEW.segments);
+        {_INSERT_SEGMENTS}
         UPDATE boxes SET floor = max(boxes.floor, new_floor), last = max(boxes.last, new_last,
                 coalesce((SELECT max(s.last) FROM segments s WHERE s.box = number), 0))
             FROM (SELECT {_row("of", "new_floor", "new_last")} FROM json_each(NEW.floors))
@@ -98,9 +104,7 @@ PREPARE = (
         DELETE FROM segments WHERE (box, last) IN (
             SELECT s.box, s.last FROM (SELECT {_row("of", "upto")} FROM json_each(NEW.floors))
             CROSS JOIN segments s ON s.box = of AND s.last <= upto);
-        INSERT INTO senders (box, id, stored, used)
-            SELECT {_row("box", ".id", "stored", "used")} FROM json_each(NEW.senders) WHERE true
-            ON CONFLICT (box, id) DO UPDATE SET stored = excluded.stored, used = excluded.used;
+        {_INSERT_SENDERS}
         DELETE FROM senders WHERE (box, id) IN (
             SELECT {_row("box", ".id")} FROM json_each(NEW.forgotten_senders));
         INSERT INTO members (box, "key", room)
@@ -113,8 +117,16 @@ PREPARE = (
         DELETE FROM members WHERE box IN (SELECT value FROM json_each(NEW.forgotten));
         DELETE FROM boxes WHERE number IN (SELECT value FROM json_each(NEW.forgotten));
     END""",  # noqa: S608 (made of constants)
+    "CREATE TEMP VIEW posts AS SELECT NULL AS segments, NULL AS senders, NULL AS data",
+    f"""CREATE TEMP TRIGGER write_posts INSTEAD OF INSERT ON posts BEGIN
+        {_INSERT_SEGMENTS}
+        {_INSERT_SENDERS}
+    END""",
 )
 """What each connection needs before `INSERT`."""
+
+POSTS = "INSERT INTO posts VALUES (?, ?, ?)"
+"""Writes a batch of nothing but segments and senders, in half the time: one step, too."""
 
 INSERT = f"INSERT INTO batch VALUES ({', '.join('?' * 12)})"  # noqa: S608
 """Writes a batch and commits it: one step."""
@@ -149,8 +161,9 @@ OLDER = """
             WHERE young.box = number AND young.at >= :at ORDER BY young.last LIMIT 1), 9223372036854775807)
         ORDER BY number, s.last LIMIT :most)"""
 
+# Posts alone leave the row of the relay as it is; their senders tell of its age.
 LOAD = """
-    SELECT age, next_box, next_entry,
+    SELECT max(age, (SELECT coalesce(max(used), 0) FROM senders)), next_box, next_entry,
         (SELECT json_group_array(json_array(number, hex("key"), hex(name), max(last, coalesce(newest, 0)),
             floor, coalesce(total - start, 0), used, notices, gaps, coalesce(total, 0)))
             FROM (SELECT *,

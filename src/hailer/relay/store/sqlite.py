@@ -109,7 +109,10 @@ class SqliteStore:
                 written.freed.update(
                     {box: freed + written.freed.get(box, 0) for box, freed in json.loads(weighed)}
                 )
-            self._db.execute(schema.INSERT, written.row)
+            if written.posts is not None:
+                self._db.execute(schema.POSTS, written.posts)
+            else:
+                self._db.execute(schema.INSERT, written.row)
         self._totals.update(written.totals)
         for box in batch.forgotten:
             self._totals.pop(box, None)
@@ -238,13 +241,14 @@ class _Written:
 
     Attributes:
         row: the values of `schema.INSERT`.
+        posts: those of `schema.POSTS`; None if there is more to write.
         floors: those of `schema.WEIGH`; empty if nothing is dropped.
         freed: bytes of segments that are dropped before they were ever written.
         totals: what changes of the argument.
         pages: of the log, at most.
     """
 
-    __slots__ = ("_data", "_size", "floors", "freed", "pages", "row", "totals")
+    __slots__ = ("_data", "_size", "floors", "freed", "pages", "posts", "row", "totals")
 
     def __init__(self, batch: Batch, totals: dict[int, int]) -> None:
         # Counted from 1; the first is nobody's, so that there always is one.
@@ -299,6 +303,8 @@ class _Written:
             *map(_json, lists),
             b"".join(self._data),
         )
+        others = (boxes, floors, forgotten_senders, joined, left, batch.forgotten)
+        self.posts = None if any(others) or not senders else (_json(segments), _json(senders), self.row[-1])
         self.pages = 2 + sum(len(rows) for rows in lists) + self._size // _PAGE
 
     def _put(self, data: bytes) -> tuple[int, int]:
