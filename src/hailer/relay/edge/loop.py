@@ -118,9 +118,15 @@ class LoopEdge(Edge):
         loop = self._loop
         if loop is not None:
             try:
-                loop.call_soon_threadsafe(self._changed.set)
+                loop.call_soon_threadsafe(self._stop_accepting)
             except RuntimeError:
                 pass  # the loop has just closed: there is nothing left to stop
+
+    def _stop_accepting(self) -> None:
+        """Take no more connections at once: until `serve_async` goes on, other events may be handled."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self._changed.set()
 
     def set_accounts(self, accounts: Accounts) -> None:
         """See `Edge.set_accounts`."""
@@ -187,6 +193,8 @@ class LoopEdge(Edge):
                     self._fault(link, error)
             if self.relay.mail.stirred:
                 self._give_work()
+            if self._stops:
+                break  # the event loop is to get to it soon
         if self.relay.deadline < self._timer_at:
             self._set_timer()
 
