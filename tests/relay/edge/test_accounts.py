@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_peers_are_told_apart_by_address(model: str, tmp_path: Path, connect: Connect) -> None:
     kind, loop = MODELS[model]
     endpoints = tuple(map(Endpoint.parse, ("tcp4://127.0.0.1:0", f"unix:{tmp_path}/relay.sock")))
-    settings = Settings(listen=endpoints, model=kind, loop=loop)
+    settings = Settings(listen=endpoints, model=kind, loop=loop, drain=0.2)
     with RelayServer(settings) as relay:
         for endpoint in relay.endpoints:
             connect(endpoint, "ann" if endpoint.path else "bob")
@@ -33,13 +33,17 @@ def test_tables_change_under_log_ins(model: str, tmp_path: Path, connect: Connec
     file = AccountFile(tmp_path / "accounts")
     tokens = {name: file.add(name) for name in ("stays", "goes")}
     settings = Settings(
-        listen=(Endpoint.parse("tcp4://127.0.0.1:0"),), model=kind, loop=loop, accounts=str(file.path)
+        listen=(Endpoint.parse("tcp4://127.0.0.1:0"),),
+        model=kind,
+        loop=loop,
+        drain=0.2,
+        accounts=str(file.path),
     )
     with RelayServer(settings) as relay:
         done = threading.Event()
 
         def change() -> None:
-            for _ in range(3):
+            for _ in range(10):
                 file.remove("goes")
                 relay.reload()
                 tokens["goes"] = file.add("goes")
