@@ -166,7 +166,13 @@ def _check_segments(checked: _Checked) -> None:
     for number in (100, 101):
         page = checked.store.read(number, 0, 10**9)
         assert page == Page(1, len(_DATA), b"".join(_DATA)), "joined segments are not what was put in"
-    assert checked.held().boxes[-1].size == sum(map(len, _DATA))
+    size = sum(map(len, _DATA))
+    assert checked.held().boxes[-1].size == size
+    # After it was opened again, if it can be: what is added follows what was there.
+    checked.commit(Batch(segments=[Segment(101, 50, 50, 9, b"more")]))
+    assert checked.store.read(101, 0, 10**9).data == b"".join(_DATA) + b"more", "what is added later is lost"
+    assert checked.store.read(101, 0, size) == Page(1, len(_DATA), b"".join(_DATA)), "a page is too long"
+    assert checked.held().boxes[-1].size == size + 4, "what is added later is not counted"
 
 
 def _check_reads(checked: _Checked) -> None:
@@ -220,8 +226,18 @@ def _check_never_back(checked: _Checked) -> None:
     held = checked.held()
     assert (held.age, held.next_entry) == (50, 30), f"the age or the next entry goes back: {held}"
     assert held.boxes == [_box(1, last=9, floor=4, used=77)], f"a mailbox goes back: {held.boxes}"
-    checked.commit(Batch(age=51, next_entry=31))
-    assert (checked.held().age, checked.held().next_entry) == (51, 31), "age and next entry are not kept"
+    for age, next_entry, expected in (
+        (51, 31, (51, 31)),
+        (52, 1, (52, 31)),
+        (0, 32, (52, 32)),
+        (0, 1, (52, 32)),
+        (53, 33, (53, 33)),
+    ):
+        checked.commit(Batch(age=age, next_entry=next_entry))
+        held = checked.held()
+        assert (held.age, held.next_entry) == expected, f"age or next entry are not kept: {held}"
+    checked.commit(Batch(floors={1: 3}))
+    assert checked.held().boxes == [_box(1, last=9, floor=4, used=77)], "a floor goes back"
 
 
 def _check_senders(checked: _Checked) -> None:
