@@ -108,6 +108,20 @@ def test_refusals_in_the_midst_of_a_block(start: Start, connect: Connect) -> Non
     assert [line.split()[1] for line in alice.sync()] == ["bad-text", "offline"] * 3
 
 
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"])
+def test_a_page_cannot_have_a_browser_speak(start: Start, connect: Connect, eol: bytes) -> None:
+    where = start().endpoints[0]
+    bob = connect(where, "bob")
+    browser = connect(where)
+    browser.expect("RELAY ")
+    head = eol.join([b"POST / HTTP/1.1", b"Host: localhost", b"Content-Length: 32", b"", b""])
+    browser.send(head + b"HELLO eve" + eol + b"SEND bob :gotcha" + eol)
+    said = browser.rest().replace(b"\r\n", b"\n").splitlines()
+    assert said[0].startswith(b"FAIL not-logged-in POST ")
+    assert said[1:] == [b"BYE :this is no web server"]
+    assert bob.sync() == []
+
+
 def test_commands_before_hello(start: Start, connect: Connect) -> None:
     where = start().endpoints[0]
     wire = connect(where)

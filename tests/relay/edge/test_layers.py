@@ -292,6 +292,17 @@ def test_answers_come_before_the_relays_close(start: StartLayered) -> None:
     )
 
 
+def test_a_web_client_that_closes_waits_for_no_answers(start: StartLayered, connect: Connect) -> None:
+    where = start("ws").endpoints[0]
+    bob = connect(where, "bob")
+    bob.send("WATCH ann")
+    bob.sync()
+    with open_web_by_hand(where) as sock:
+        sock.sendall(frame(b"HELLO ann\nASK q bob :will you answer?") + frame(b"", opcode=8))
+        assert until_end(sock).endswith(b"\x88\x00")
+    assert [bob.line() for _ in range(3)] == ["ONLINE ann", "ASKED q ann :will you answer?", "OFFLINE ann"]
+
+
 @pytest.mark.parametrize(
     ("bad", "code"),
     [

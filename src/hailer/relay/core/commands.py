@@ -55,9 +55,11 @@ def run(relay: Relay, session: Session, words: list[bytes], text: bytes | None) 
     if command is None:
         why = b"no such command; HELP lists them"
         relay.fail(session, b"unknown-command", grammar.shown_verb(verb), why)
+        _refuse_browser(relay, session, words)
         return
     if not session.online and not command.before_login:
         relay.fail(session, b"not-logged-in", verb, b"say HELLO and a name first")
+        _refuse_browser(relay, session, words)
         return
     count = len(words) - 1
     if (
@@ -69,6 +71,12 @@ def run(relay: Relay, session: Session, words: list[bytes], text: bytes | None) 
         relay.fail(session, b"bad-syntax", verb, b"write it as: %s" % command.usage)
         return
     command.run(relay, session, words[1:], text or b"")
+
+
+def _refuse_browser(relay: Relay, session: Session, words: list[bytes]) -> None:
+    """Close at a request of HTTP: what follows its head, any page of the web may have written."""
+    if not session.online and words[-1].startswith(b"HTTP/"):
+        relay.close(session, b"this is no web server")
 
 
 def counted(words: list[bytes]) -> int | None:
