@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hailer
+from hailer.endpoint import Endpoint
 from hailer.errors import EndOfStream
+from hailer.relay.app import RelayServer, Settings
 from hailer.server import Server
 from hailer.services.echo import echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hailer.relay.app import ModelName as RelayModelName
     from hailer.server import ModelName
 
 CLIENT = """
@@ -108,3 +111,33 @@ def test_its_server(node: Callable[[str, str], subprocess.Popen[str]]) -> None:
             assert process.stdout.read() == "closed 1000\n"
         finally:
             process.kill()
+
+
+TALKER = """
+const WebSocket = require('ws');
+const client = new WebSocket(process.argv[1]);
+client.on('open', () => ['HELLO node', 'SEND node :Grüße', 'QUIT'].forEach((line) => client.send(line)));
+client.on('message', (data, isBinary) => process.stdout.write(isBinary ? 'binary' : data.toString()));
+client.on('close', (code) => console.log('closed', code));
+client.on('error', (error) => console.log('error', error.message));
+"""
+
+
+@pytest.mark.parametrize("model", ["asyncio", "thread"])
+def test_it_talks_to_a_relay(
+    node: Callable[[str, str], subprocess.Popen[str]], model: RelayModelName
+) -> None:
+    with (
+        RelayServer(
+            Settings(listen=(Endpoint.parse("ws://127.0.0.1:0/"),), model=model, drain=0.2)
+        ) as server,
+        node(TALKER, str(server.endpoints[0])) as process,
+    ):
+        try:
+            told, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    lines = told.splitlines()
+    assert lines[0].startswith("RELAY ")
+    assert lines[1].startswith("WELCOME node ")
+    assert lines[2:] == ["MSG node node :Grüße", "BYE :you quit", "closed 1000"]
