@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JsonFormatter", "LogFormat", "Seldom", "TextFormatter", "log_event", "make_formatter", "pairs"]
 
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["plain", "text", "json"]
 
 Value = str | int | float
 
@@ -159,6 +159,8 @@ def make_formatter(form: LogFormat, stream: TextIO | None = None) -> logging.For
         form: which.
         stream: where the log goes: the journal is told from other places.
     """
+    if form == "plain":
+        return logging.Formatter("hailer: %(message)s")  # for a person; tracebacks have their lines
     return JsonFormatter() if form == "json" else TextFormatter(journal=_leads_to_journal(stream))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -113,3 +114,25 @@ def test_a_second_signal_makes_no_bad_end_of_a_good_one(start: Start, gap: float
     code, _, errors = process.end()
     assert code in ({0} if number == signal.SIGTERM else {0, 130})
     assert errors == b""
+
+
+def test_a_failing_handler_in_each_form_of_the_log(start: Start, tmp_path: Path) -> None:
+    handler = tmp_path / "bad.py"
+    handler.write_text("async def handle(connection):\n    raise ValueError(await connection.receive())\n")
+    told = {}
+    for form in ("plain", "text", "json"):
+        process = start("serve", f"{handler}:handle", "tcp4://127.0.0.1:0", HAILER_LOG_FORMAT=form)
+        port = int(process.read_until(b"\n").rpartition(b":")[2])
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.sendall(b"why\x1b[2J\n")
+            assert client.recv(10) == b""
+        process.signal(signal.SIGTERM)
+        code, _, errors = process.end()
+        assert code == 0
+        assert b"\x1b" not in errors
+        told[form] = errors.decode().splitlines()
+    assert told["plain"][0].startswith("hailer: the handler failed")
+    assert f'  File "{handler}", line 2, in handle' in told["plain"]
+    assert len(told["text"]) == len(told["json"]) == 1
+    assert ' error log logger=hailer.server message="the handler failed' in told["text"][0]
+    assert json.loads(told["json"][0])["level"] == "error"

@@ -170,7 +170,7 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     help="Where the page is; only none yet.",
 )
 @limit_options
-@log_option
+@log_option("text")
 @verbosity_options
 def command(
     listen: Sequence[Endpoint],

@@ -195,7 +195,7 @@ hailer serve echo tls://localhost:7443 --cert localhost.pem --key localhost.key
     help="Show the services, models, transports and what goes with what.",
 )
 @json_option
-@log_option
+@log_option("plain")
 @verbosity_options
 def command(
     service: str,

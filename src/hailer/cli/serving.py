@@ -39,18 +39,18 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LEVELS: Final = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
-def log_option(function: Callable[..., None]) -> Callable[..., None]:
+def log_option(default: LogFormat) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """--log-format; the function gets it as ``log_format``."""
     return option(
         "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
+        type=click.Choice(["plain", "text", "json"]),
+        default=default,
         show_default=True,
-        help="How the log on standard error is written: one event a line.",
-    )(function)
+        help="How the log on standard error is written: for a person, or one event a line with its fields.",
+    )
 
 
-def log_to_standard_error(notes: Notes, form: LogFormat = "text") -> None:
+def log_to_standard_error(notes: Notes, form: LogFormat) -> None:
     """Have the log written to standard error, as much of it as -v and -q ask for."""
     from hailer.logs import make_formatter  # noqa: PLC0415 (not for --help)
 
