@@ -71,7 +71,7 @@ def test_refusals_are_shown_and_it_goes_on(hailer: Run, relay: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert lines[0].startswith("* you are ann in #lobby at ")
-    assert lines[1] == "* refused (offline): nobody is not connected"
+    assert lines[1] == "* refused (unknown): nobody of the name nobody was ever here"
     assert "'#a b' is no room" in lines[2]
     assert any("/msg NAME TEXT" in line for line in lines[3:])
 

@@ -35,11 +35,14 @@ def command(own_name: str, room: str, options: RelayOptions, notes: Notes) -> No
     /leave [#ROOM]   leave it
     /to NAME|#ROOM   talk there from now on
     /msg NAME TEXT   one message to somebody
+    /post TO TEXT    leave a message in the mailbox, also of all in a room
     /who [#ROOM]     who is here
     /help, /quit     this list; the end (Ctrl-D ends too)
     //TEXT           a text that starts with a slash
 
-    A connection that is lost is made again. Without a terminal, lines are read and written plainly.
+    What waits in the mailbox is shown first, marked [mail], and leaves it then. What is said to somebody who
+    is away goes to that mailbox. A connection that is lost is made again. Without a terminal, lines are read
+    and written plainly.
     """
     from dataclasses import replace  # noqa: PLC0415 (these are not for --help)
 

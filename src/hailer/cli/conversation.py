@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hailer.cli.notes import Notes
     from hailer.cli.options import RelayOptions
     from hailer.relay.client.client import RelayClient
-    from hailer.relay.client.events import Message, Presence
+    from hailer.relay.client.events import Expired, Message, Presence, RefusedPost
 
 __all__ = ["HELP", "Talk", "shown"]
 
@@ -29,6 +29,7 @@ HELP: Final = (
     "/leave [#ROOM]   leave it",
     "/to NAME|#ROOM   talk there from now on",
     "/msg NAME TEXT   one message to somebody",
+    "/post TO TEXT    leave a message in the mailbox, also of all in a room",
     "/who [#ROOM]     who is here",
     "/help, /quit     this list; the end (Ctrl-D ends too)",
     "//TEXT           a text that starts with a slash",
@@ -49,6 +50,8 @@ def shown(message: Message) -> str:
     else's or of this program.
     """
     where = f"{message.to} {message.sender}" if message.to.startswith("#") else f"{message.sender} (to you)"
+    if message.number is not None:
+        where = f"[mail] {where}"
     text = message.payload.decode("utf-8", "surrogateescape").replace("\r\n", "\n").expandtabs(4)
     return f"{where}: " + "\n    ".join(printable(line) for line in text.split("\n"))
 
@@ -74,6 +77,7 @@ class Talk:
             "leave": self._leave,
             "to": self._to,
             "msg": self._msg,
+            "post": self._post,
             "who": self._who,
             "help": self._help,
         }
@@ -83,7 +87,14 @@ class Talk:
         callbacks = Telling(self._options.relay, self._tell).callbacks
         async with (
             open_console(_MAX_LINE, prompt=self._prompt) as console,
-            logged_in(self._options, self._notes, on_presence=self._on_presence, **callbacks) as client,
+            logged_in(
+                self._options,
+                self._notes,
+                on_presence=self._on_presence,
+                on_expired=self._on_expired,
+                on_refused=self._on_refused,
+                **callbacks,
+            ) as client,
         ):
             await client.join(self._target)
             self._tell(
@@ -130,6 +141,15 @@ class Talk:
         while True:
             for message in await client.receive_many():
                 await self._show(shown(message))
+                await message.ack()
+
+    def _on_expired(self, expired: Expired) -> None:
+        self._tell(f"{expired.count} messages that waited for {expired.to} were not fetched in time")
+
+    def _on_refused(self, post: RefusedPost) -> None:
+        self._tell(
+            f"refused ({post.code}): {post.explanation}: {printable(post.payload.decode('utf-8', 'replace'))}"
+        )
 
     def _on_presence(self, event: Presence) -> None:
         if isinstance(event, (Joined, Left)):
@@ -170,7 +190,18 @@ class Talk:
         if not self._target:
             self._tell("you talk to nobody: /join #ROOM or /to NAME first")
             return
-        await client.send(self._target, text.encode("utf-8", "surrogateescape"))
+        await self._send(client, self._target, text)
+
+    async def _send(self, client: RelayClient, to: str, text: str) -> None:
+        """Send, or leave it in the mailbox of who is away."""
+        payload = text.encode("utf-8", "surrogateescape")
+        try:
+            await client.send(to, payload)
+        except Refused as error:
+            if error.code != "offline":
+                raise
+            await client.post(to, payload)
+            self._tell(f"{to} is away: it waits in the mailbox")
 
     async def _join(self, client: RelayClient, rest: str) -> None:
         if not rest:
@@ -201,7 +232,14 @@ class Talk:
         name, _, text = rest.partition(" ")
         if not text:
             raise UsageError("name somebody and say something: /msg bob hello")
-        await client.send(name, text.encode("utf-8", "surrogateescape"))
+        await self._send(client, name, text)
+
+    async def _post(self, client: RelayClient, rest: str) -> None:
+        to, _, text = rest.partition(" ")
+        if not text:
+            raise UsageError("name somebody or a room, and say something: /post bob hello")
+        await client.post(to, text.encode("utf-8", "surrogateescape"))
+        self._tell(f"it waits in the mailbox of {'all in ' if to.startswith('#') else ''}{to}")
 
     async def _who(self, client: RelayClient, rest: str) -> None:
         room = as_room(rest) if rest else self._target if self._target.startswith("#") else None

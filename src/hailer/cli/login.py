@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hailer.errors import DialError, Refused, UsageError
 from hailer.net import backoff
 from hailer.relay.client.client import RelayClient
+from hailer.relay.client.keeper import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +37,7 @@ async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> Async
     Args:
         options: where, as whom, and how often to try.
         notes: where retries are told.
-        client: more arguments of `RelayClient`.
+        client: more arguments of `RelayClient`, its timeout once it is connected among them.
 
     Raises:
         The same as `RelayClient.connect`, after the last retry.
@@ -52,12 +53,13 @@ async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> Async
             token=token,
             tls=options.tls(),
             server_name=options.server_name,
-            timeout=options.patience,
             retry_delay=options.retry_delay,
-            **client,
+            **{"timeout": options.patience, **client},
         )
+        late = f"the relay at {options.relay} did not let {one.name} in in time: look whether it runs"
         try:
-            await one.connect()
+            async with within(options.patience, late):
+                await one.connect()
             break
         except Refused as error:
             taken += 1

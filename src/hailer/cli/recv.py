@@ -9,7 +9,7 @@ import click
 
 from hailer.cli.group import verb
 from hailer.cli.options import json_option, relay_options, verbosity_options
-from hailer.errors import TimedOut, UsageError
+from hailer.errors import TimedOut
 
 if TYPE_CHECKING:
     from hailer.cli.notes import Notes
@@ -25,6 +25,7 @@ __all__ = ["command"]
 hailer recv --name inbox --follow
 hailer recv --name inbox --count 1 --timeout 30 --json
 hailer recv --room lobby | grep -i lunch
+hailer recv --name shop --ack --follow --json >> orders
 """,
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
@@ -32,7 +33,7 @@ hailer recv --room lobby | grep -i lunch
 @click.option(
     "--room", "rooms", multiple=True, metavar="#ROOM", help="Enter this room; several may be given."
 )
-@click.option("--ack", is_flag=True, help="Acknowledge stored mail; there is none yet.")
+@click.option("--ack", is_flag=True, help="Take mail out of the mailbox, each once its line is written.")
 @relay_options()
 @json_option
 @verbosity_options
@@ -49,13 +50,15 @@ def command(
 
     A backslash in the text is doubled, and line ends and other control characters are written as in
     \n, \x1b or \u202e, bytes that are no UTF-8 as \udcNN: every message is one line, and no two look
-    the same. With --json each is {"from": ..., "to": ..., "text": ...}, or "base64" for bytes that are
-    no text. Messages that were lost on the way are told on standard error, exactly counted.
+    the same. With --json each is {"kind": "message", "from": ..., "to": ..., "text": ...}, or "base64" for
+    bytes that are no text; mail is of the kind "mail" and has its "number". Messages that were lost on the
+    way are told on standard error, exactly counted.
+
+    Mail that waits in the mailbox comes first, and stays there unless --ack is given: then each entry leaves
+    it once its line is written, and comes again if this program is ended in between.
 
     --timeout given on the command line also ends the wait for each message, with exit code 28.
     """
-    if ack:
-        raise UsageError("there is no stored mail to acknowledge yet: leave --ack out")
     from hailer.cli.login import as_room, logged_in  # noqa: PLC0415 (these are not for --help)
     from hailer.cli.output import Output, as_field, one_line  # noqa: PLC0415
     from hailer.cli.running import run  # noqa: PLC0415
@@ -64,12 +67,14 @@ def command(
     def shown(message: Message) -> str:
         if not as_json:
             return f"{message.sender} {message.to} {one_line(message.payload)}\n"
-        fields = {"from": message.sender, "to": message.to, **as_field(message.payload)}
+        kind = {"kind": "message"} if message.number is None else {"kind": "mail", "number": message.number}
+        fields = {**kind, "from": message.sender, "to": message.to, **as_field(message.payload)}
         return json.dumps(fields, ensure_ascii=False) + "\n"
 
     async def work() -> None:
         output = Output()
         left = count
+        told = ack
         tell = Telling(options.relay, notes.note)
         async with logged_in(options, notes, reconnect=follow, **tell.callbacks) as client:
             for room in rooms:
@@ -86,5 +91,11 @@ def command(
                 if left is not None:
                     left -= len(messages)
                 await output.write("".join(map(shown, messages)).encode("utf-8", "backslashreplace"))
+                if ack:
+                    for message in messages:
+                        await message.ack()
+                elif not told and any(message.number is not None for message in messages):
+                    told = True
+                    notes.note("mail stays in the mailbox until it is received with --ack")
 
     run(work())

@@ -49,5 +49,6 @@ class Telling:
         messages = "1 message" if gap.count == 1 else f"{gap.count} messages"
         were = "was" if gap.count == 1 else "were"
         self._tell(
-            f"{messages} of {gap.source} {were} lost since {gap.since}: they came faster than they were read"
+            f"{messages} of {gap.source} {were} lost since {gap.since}: they came faster than they were"
+            " read, or the mailbox was full"
         )
