@@ -161,9 +161,8 @@ OLDER = """
             WHERE young.box = number AND young.at >= :at ORDER BY young.last LIMIT 1), 9223372036854775807)
         ORDER BY number, s.last LIMIT :most)"""
 
-# Posts alone leave the row of the relay as it is; their senders tell of its age.
 LOAD = """
-    SELECT max(age, (SELECT coalesce(max(used), 0) FROM senders)), next_box, next_entry,
+    SELECT age, next_box, next_entry,
         (SELECT json_group_array(json_array(number, hex("key"), hex(name), max(last, coalesce(newest, 0)),
             floor, coalesce(total - start, 0), used, notices, gaps, coalesce(total, 0)))
             FROM (SELECT *,

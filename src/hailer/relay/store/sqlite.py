@@ -70,6 +70,7 @@ class SqliteStore:
         self._broken = self._closed = ""
         self._totals: dict[int, int] = {}
         self._pages = 0
+        self._age = -1
         prepare(self.path)
         with self._told():
             self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -84,6 +85,7 @@ class SqliteStore:
         """All that is held but the entries."""
         with self._told():
             age, next_box, next_entry, boxes, senders, members = self._one(schema.LOAD)
+        self._age = age
         loaded = Loaded(age=age, next_box=next_box, next_entry=next_entry)
         for number, key, name, last, floor, size, used, notices, gaps, total in json.loads(boxes):
             loaded.boxes.append(
@@ -109,10 +111,11 @@ class SqliteStore:
                 written.freed.update(
                     {box: freed + written.freed.get(box, 0) for box, freed in json.loads(weighed)}
                 )
-            if written.posts is not None:
+            if written.posts is not None and batch.age <= self._age:
                 self._db.execute(schema.POSTS, written.posts)
             else:
                 self._db.execute(schema.INSERT, written.row)
+                self._age = max(self._age, batch.age)
         self._totals.update(written.totals)
         for box in batch.forgotten:
             self._totals.pop(box, None)
@@ -304,7 +307,7 @@ class _Written:
             b"".join(self._data),
         )
         others = (boxes, floors, forgotten_senders, joined, left, batch.forgotten)
-        self.posts = None if any(others) or not senders else (_json(segments), _json(senders), self.row[-1])
+        self.posts = None if any(others) else (_json(segments), _json(senders), self.row[-1])
         self.pages = 2 + sum(len(rows) for rows in lists) + self._size // _PAGE
 
     def _put(self, data: bytes) -> tuple[int, int]:
