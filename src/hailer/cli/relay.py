@@ -53,6 +53,7 @@ LIMITS: Final = {
     "slow_seconds": ("SECONDS", "How long a receiver may leave a byte unread before it is cut."),
     "mail_entries": ("N", "Entries that wait in one mailbox."),
     "mail_bytes": ("BYTES", "Bytes that wait in one mailbox."),
+    "mail_total": ("BYTES", "Bytes that wait in all mailboxes together."),
     "mail_seconds": ("SECONDS", "How long mail waits for its receiver before it expires."),
     "mailboxes": ("N", "Names that have a mailbox, those of accounts not counted."),
     "sessions": ("N", "Sessions of one name that have posted and can go on."),

@@ -148,6 +148,9 @@ CASES = {
     "mail_bytes": Case(
         50, 500, lambda driver: says(driver, b"POST 1 ann :%s\n" % (b"x" * 100), b"FAIL quota POST :1: ")
     ),
+    "mail_total": Case(
+        50, 500, lambda driver: says(driver, b"POST 1 ann :%s\n" % (b"x" * 100), b"FAIL quota POST :1: ")
+    ),
     "mail_seconds": Case(10.0, 3600.0, old_mail),
     "mailboxes": Case(1, 2, second_mailbox),
     "sessions": Case(1, 2, second_session),

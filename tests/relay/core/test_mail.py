@@ -637,3 +637,27 @@ def test_any_splitting_is_the_same(
         fails = [event.words[1] for event in relay.fresh(alice) if event.verb == b"FAIL"]
         results.append((fails, _mail(relay, bob), _mail(relay, carol)))
     assert results[0] == results[1] == results[2]
+
+
+def test_a_large_post_to_a_large_room_is_refused(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(rooms=100), checks=False)
+    alice = relay.login("alice", rooms="#r")
+    for number in range(80):
+        relay.lose(relay.login(f"m{number}", rooms="#r"))
+    relay.send(alice, b"POST 1 #r 1000000\n" + b"x" * 1_000_000)
+    assert relay.codes(alice) == [("quota", "POST")]
+    relay.send(alice, b"POST 1 #r 500000\n" + b"x" * 500_000)
+    assert _words(relay.fresh(alice)) == ["STORED 1"]
+
+
+def test_the_sizes_of_all_mailboxes_are_kept_together(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_total=1000))
+    alice, bob = relay.login("alice"), relay.login("bob")
+    relay.send(alice, _posts(1, 10, size=50))
+    relay.send(alice, _posts(11, 10, to=b"alice", size=50))
+    assert relay.codes(alice)[0] == ("quota", "POST")
+    for peer in (bob, alice):
+        relay.send(peer, b"ACK %d\n" % (peer.box.last if peer.box else 0))
+    relay.pass_time(1)
+    boxes = relay.relay.mail.boxes
+    assert boxes.size == sum(box.size for box in boxes.by_key.values()) == 0

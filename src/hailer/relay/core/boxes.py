@@ -41,6 +41,7 @@ class Boxes:
         by_key: by name in lower case.
         by_number: by the number that the store knows.
         rooms: by the room's name in lower case.
+        size: bytes in the store of all of them.
     """
 
     def __init__(self, limits: Limits, journal: Journal) -> None:
@@ -49,6 +50,7 @@ class Boxes:
         self.by_key: dict[bytes, Mailbox] = {}
         self.by_number: dict[int, Mailbox] = {}
         self.rooms: dict[bytes, RoomMembers] = {}
+        self.size = 0
         self._next_number = 1
         self._guests = True
 
@@ -62,6 +64,7 @@ class Boxes:
             box.size, box.used, box.notices = row.size, row.used, row.notices
             box.gaps = _gaps_from(row.gaps)
             self.by_key[box.key] = self.by_number[box.number] = box
+        self.size = sum(row.size for row in loaded.boxes)
         for sender in sorted(loaded.senders, key=lambda sender: sender.used):
             owner = self.by_number[sender.box]
             poster = owner.posters[sender.id] = Poster(owner, sender.id, sender.stored)
@@ -72,6 +75,7 @@ class Boxes:
     def correct(self, loaded: Loaded) -> None:
         """Take the numbers of what the store turned out to hold; nothing is accepted and unstored now."""
         self._journal.next_entry = max(self._journal.next_entry, loaded.next_entry)
+        self.size = sum(row.size for row in loaded.boxes)
         for row in loaded.boxes:
             box = self.by_number.get(row.number)
             if box is not None:
@@ -128,7 +132,7 @@ class Boxes:
         old = [
             box
             for box in self.by_key.values()
-            if box.used < before and not (box.waiting or box.kept or box.reader or box.unstored)
+            if box.used < before and not (box.waiting or box.size or box.unstored or box.kept or box.reader)
         ][:most]
         for box in old:
             for room in list(box.rooms):

@@ -30,6 +30,7 @@ class Limits:
         parting_seconds: time that a cut or leaving peer has to take the last words.
         mail_entries: entries that wait in one mailbox.
         mail_bytes: bytes that wait in one mailbox.
+        mail_total: bytes that wait in all mailboxes together.
         mail_seconds: time that an entry waits for its receiver, an unused session for its sender, and an
             unused name with nothing waiting for its owner, while relays run.
         mailboxes: names that have a mailbox, those of accounts not counted.
@@ -54,6 +55,7 @@ class Limits:
     parting_seconds: float = 10.0
     mail_entries: int = 10_000
     mail_bytes: int = 64 << 20
+    mail_total: int = 4 << 30
     mail_seconds: float = 30 * 86400.0
     mailboxes: int = 100_000
     sessions: int = 100

@@ -45,7 +45,7 @@ _ROOM = 256 * 1024
 _LOW = 64 * 1024
 """Bytes that are left of a reader's page when the next one is read."""
 
-_READS = 32
+_READS = 8
 """Readers whose pages are one piece of work."""
 
 _MOST_UNSTORED = 16 << 20
@@ -217,26 +217,36 @@ class Mail:
             session.poster.link = session
         return session.poster
 
-    def put(self, box: Mailbox, new: list[bytes]) -> bool:
-        """Append entries made for the numbers after the last one; False if the mailbox is too full."""
-        size = sum(map(len, new))
-        if not self.takes(box, len(new), size):
+    def put(self, box: Mailbox, entry: bytes, session: Session | None = None) -> bool:
+        """Append an entry made for the number after the last one.
+
+        Args:
+            box: the mailbox.
+            entry: the line and its bytes.
+            session: who is told if it is refused.
+
+        Returns:
+            False, with the limit counted, if the mailbox or the store is too full.
+        """
+        full = self._full(box, 1, len(entry))
+        if full:
+            self._relay.counters.meet(full, session)
             return False
-        self.journal.add(box, new, size)
+        self.journal.add(box, [entry], len(entry))
         return True
 
     def takes(self, box: Mailbox, count: int, size: int) -> bool:
         """Tell whether a mailbox has room for so many entries of so many bytes together."""
-        limits = self._relay.limits
-        return (
-            box.last - box.floor + count <= limits.mail_entries
-            and box.size + box.unstored + size <= limits.mail_bytes
-        )
+        return not self._full(box, count, size)
 
-    def note_full(self, box: Mailbox, session: Session | None) -> None:
-        """Count that an entry did not fit."""
-        full = box.last - box.floor >= self._relay.limits.mail_entries
-        self._relay.counters.meet("mail_entries" if full else "mail_bytes", session)
+    def _full(self, box: Mailbox, count: int, size: int) -> str:
+        """The limit that they are over, if there is one."""
+        limits = self._relay.limits
+        if box.last - box.floor + count > limits.mail_entries:
+            return "mail_entries"
+        if box.size + box.unstored + size > limits.mail_bytes:
+            return "mail_bytes"
+        return "mail_total" if self.boxes.size + self.journal.size + size > limits.mail_total else ""
 
     def miss(self, box: Mailbox, room: bytes) -> None:
         """Take note that a mailbox was too full for a message to a room; its owner is told, be it later."""
@@ -245,7 +255,6 @@ class Mail:
         count, since = box.gaps.get(room) or (0, self._wall_time())
         box.gaps[room] = (count + 1, since)
         self._relay.counters.mail_missed += 1
-        self.note_full(box, None)
         self.journal.touch(box)
 
     def posted(self, session: Session, poster: Poster, count: int) -> None:
@@ -336,6 +345,7 @@ class Mail:
             box.stored = segment.last
             box.size += size
             box.unstored -= size
+            self.boxes.size += size
             reader = box.reader
             if reader is None or box.wanted:
                 continue
@@ -344,6 +354,7 @@ class Mail:
             else:
                 self._want(box)
         for number, size in freed.items():
+            self.boxes.size -= size
             owner = self.boxes.by_number.get(number)
             if owner is not None:
                 owner.size -= size

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from hailer.relay.core.relay import Relay
     from hailer.relay.core.session import Session
 
+_MOST_AT_ONCE = 64 << 20
+"""Bytes that one POST to a room may become."""
+
 
 def post_block(relay: Relay, session: Session, block: bytes) -> bool:
     """Accept a block of lines if they are all POSTs, in order, that nothing speaks against.
@@ -109,10 +112,9 @@ def _post_to_name(
             why = b"%d: a receiver is a name, or a room such as #lobby" % number
             relay.fail(session, b"bad-name", b"POST", why)
         return
-    if relay.mail.put(box, [_entry(box, session.name, box.name, text)]):
+    if relay.mail.put(box, _entry(box, session.name, box.name, text), session):
         relay.mail.posted(session, poster, 1)
     else:
-        relay.mail.note_full(box, session)
         relay.fail(session, b"quota", b"POST", b"%d: the mailbox of %s is full" % (number, box.name))
 
 
@@ -124,9 +126,13 @@ def _post_to_room(
         shown = grammar.printable(to, 65)
         relay.fail(session, b"not-joined", b"POST", b"%d: JOIN %s first" % (number, shown))
         return
+    if len(text) * len(room.boxes) > _MOST_AT_ONCE:
+        why = b"%d: this is too long for a room of %d; send less at once" % (number, len(room.boxes))
+        relay.fail(session, b"quota", b"POST", why)
+        return
     for box in room.boxes:
         # One that is full must not keep the others from their mail: its owner is told what it missed.
-        if box is not session.box and not relay.mail.put(box, [_entry(box, session.name, room.name, text)]):
+        if box is not session.box and not relay.mail.put(box, _entry(box, session.name, room.name, text)):
             relay.mail.miss(box, room.name)
     relay.mail.posted(session, poster, 1)
 
