@@ -155,13 +155,6 @@ def _shape(words: list[str], event: Event) -> tuple[str, ...]:
     return tuple(words)
 
 
-class Durable(NamedTuple):
-    """What was stored when everything was: floors by name, and who is in which room."""
-
-    floors: dict[str, int]
-    members: set[tuple[str, str]]
-
-
 class Machine(RuleBasedStateMachine):
     """Posts and ACKs of several names, takeovers, a store that waits, fails or is lost with its relay."""
 
@@ -182,7 +175,8 @@ class Machine(RuleBasedStateMachine):
         self.limbo: list[tuple[Post, list[Entry]]] = []  # refused by a store that perhaps has them
         self.trouble = False
         self.shown: dict[tuple[str, int], Entry] = {}  # every MAIL that anybody got
-        self.durable = Durable({}, set())
+        self.floors: dict[str, int] = {}  # when everything was stored
+        self.moved: set[tuple[str, str]] = set()  # who has joined or left which room since then
 
     # what a relay does
 
@@ -347,8 +341,8 @@ class Machine(RuleBasedStateMachine):
         }
         assert self._members(loaded) == self._current_members()
         self.posts = []
-        floors = {name: box.floor for name, box in self.boxes.items()}
-        self.durable = Durable(floors, self._current_members())
+        self.floors = {name: box.floor for name, box in self.boxes.items()}
+        self.moved = set()
 
     # what happens
 
@@ -437,6 +431,7 @@ class Machine(RuleBasedStateMachine):
             members = self.members.setdefault(room.lower(), [])
             if party.name not in members:
                 members.append(party.name)
+                self.moved.add((room.lower(), party.name))
             for each in there:
                 each.live.append(("JOINED", room, party.name))
         self._after()
@@ -459,6 +454,7 @@ class Machine(RuleBasedStateMachine):
             party.live.append(("FAIL", "not-joined", "LEAVE"))
         if party.name in members:
             members.remove(party.name)
+            self.moved.add((room.lower(), party.name))
         self._after()
 
     @rule(pick=st.integers(0, 2), to=st.sampled_from(NAMES), text=TEXTS)
@@ -533,12 +529,12 @@ class Machine(RuleBasedStateMachine):
             self.store.inner = type(self).open_store(self.folder.name)
         loaded = self.store.load()
         self.driver = self.driver_type(LIMITS, store=self.store, now=self.driver.now + 5.0)
+        self.parties, self.here, self.live, self.trouble = [], {}, {}, False
         self._adopt(loaded)
         for who, number in told.items():
             assert self._stored(loaded).get(who, 0) >= number, "acknowledged, and not stored"
         for (name, number), entry in self.shown.items():
             assert self.boxes[name].entries[number] == entry, "shown, and not stored"
-        self.parties, self.here, self.live, self.trouble = [], {}, {}, False
         self._after()
 
     def _adopt(self, loaded: Loaded) -> None:
@@ -553,19 +549,19 @@ class Machine(RuleBasedStateMachine):
         for name in list(self.boxes):
             box = self.boxes[name]
             if name not in rows:
-                assert name not in self.durable.floors
+                assert name not in self.floors
                 assert not box.last, "entries of a mailbox that is not stored"
                 del self.boxes[name]
                 continue
             row = rows[name]
             assert row.last == box.last
-            assert self.durable.floors.get(name, 0) <= row.floor <= box.floor
+            assert self.floors.get(name, 0) <= row.floor <= box.floor
             box.floor = row.floor
             box.missed = {room: count for room, (count, _) in json.loads(row.gaps or "{}").items()}
             accepted = {session: number for (who, session), number in stored.items() if who == name}
             assert accepted == {session: number for session, number in box.accepted.items() if number}
-        current, members = self._current_members(), self._members(loaded)
-        assert self.durable.members & current <= members <= self.durable.members | current
+        members = self._members(loaded)
+        assert members ^ self._current_members() <= self.moved
         self.members = {}
         for room, name in sorted(members):
             self.members.setdefault(room, []).append(name)
