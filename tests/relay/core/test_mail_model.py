@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from hailer.errors import StoreError
+from hailer.relay.core import mail as core_mail
 from hailer.relay.core.limits import Limits
 from hailer.relay.store.memory import MemoryStore
 from hailer.relay.store.sqlite import SqliteStore
@@ -41,9 +42,22 @@ NAMES = ("ann", "ben", "cy")
 ROOMS = ("#r", "#S")
 LIMITS = Limits(mail_entries=12)
 
+SMALL = {"_PAGE": 100, "_ROOM": 60, "_LOW": 30}
+"""Bytes, for a core whose pages are such that texts of these sizes need many."""
+
 TEXTS = st.sampled_from(
     [b"x", b"", b":", b"5", b"\n", b"\x00\r\n", b"\xff", b"MAIL 1 a b :c\n", b"long" * 50]
 )
+
+TARGETS = st.sampled_from([*NAMES, "BEN", "Ben", *ROOMS, "#R", "nobody"])
+POSTS = st.lists(
+    st.tuples(st.sampled_from(["ben", "BEN", "cy"]), st.just(b""), st.just(0)), max_size=5
+).flatmap(
+    lambda plain: st.lists(
+        st.tuples(TARGETS, TEXTS, st.sampled_from([0, 0, 0, -1, -2, 1])), min_size=not plain, max_size=4
+    ).map(lambda odd: plain + odd)
+)
+"""Posts to whom, with which text, and how far from the number that is due: some plain ones, then any."""
 
 
 class Shaky:
@@ -174,6 +188,7 @@ class Machine(RuleBasedStateMachine):
         self.posts: list[Post] = []  # accepted since everything was stored
         self.limbo: list[tuple[Post, list[Entry]]] = []  # refused by a store that perhaps has them
         self.trouble = False
+        self.serial = 0
         self.shown: dict[tuple[str, int], Entry] = {}  # every MAIL that anybody got
         self.floors: dict[str, int] = {}  # when everything was stored
         self.moved: set[tuple[str, str]] = set()  # who has joined or left which room since then
@@ -361,27 +376,27 @@ class Machine(RuleBasedStateMachine):
         here = [self.here[name] for name in NAMES if name in self.here]
         return here[pick % len(here)] if here else None
 
-    @rule(
-        pick=st.integers(0, 2),
-        posts=st.lists(
-            st.tuples(
-                st.sampled_from([*NAMES, "BEN", *ROOMS, "#R", "nobody"]),
-                TEXTS,
-                st.sampled_from([0, 0, 0, 0, 0, 0, -1, -2, 1]),
-            ),
-            min_size=1,
-            max_size=6,
-        ),
-        cut=st.integers(0, 400),
-    )
+    @rule(pick=st.integers(0, 2), posts=POSTS, cut=st.integers(0, 400))
     def post(self, pick: int, posts: list[tuple[str, bytes, int]], cut: int) -> None:
         party = self._pick(pick)
-        if party is None:
-            return
+        if party is not None:
+            self._post_all(party, posts, cut)
+
+    @rule(pick=st.integers(0, 2), posts=POSTS, fails=st.sampled_from(["before", "after"]))
+    def post_in_vain(self, pick: int, posts: list[tuple[str, bytes, int]], fails: str) -> None:
+        """The store fails just now: it is asked for nothing else before."""
+        party = self._pick(pick)
+        if party is not None:
+            self.store.fails = fails
+            self._post_all(party, posts, 0)
+
+    def _post_all(self, party: Party, posts: list[tuple[str, bytes, int]], cut: int) -> None:
         number = self.boxes[party.name].accepted.get(party.session, 0)
         read, lines = b"", []
-        for to, text, off in posts:
+        for to, start, off in posts:
             said = max(1, number + 1 + off)
+            self.serial += 1
+            text = b"%s%d" % (start, self.serial)
             lines.append((said, to, text))
             if text.isascii() and text.decode().isprintable():
                 read += b"POST %d %s :%s\n" % (said, to.encode(), text)
@@ -405,7 +420,11 @@ class Machine(RuleBasedStateMachine):
             return
         box = self.boxes[party.name]
         mail = party.got(self.driver)[1]
-        if choice == 0 or not mail:
+        if choice == 0 and party.peer.room_left is None:
+            number = mail[-1][0] if mail else box.floor
+            self._say(party, b"ACK %d\n" % (max(number, box.floor) + 1))
+            party.live.append(("FAIL", "gap", "ACK"))
+        elif choice == 0 or not mail:
             self._say(party, b"ACK 1000000\n")
             party.live.append(("FAIL", "gap", "ACK"))
         else:
@@ -509,9 +528,14 @@ class Machine(RuleBasedStateMachine):
                 pass
         self._after()
 
-    @rule(fails=st.sampled_from(["", "", "before", "after"]))
-    def break_or_mend_the_store(self, fails: str) -> None:
+    @rule(fails=st.sampled_from(["before", "after"]))
+    def break_the_store(self, fails: str) -> None:
         self.store.fails = fails
+
+    @rule()
+    def mend_the_store(self) -> None:
+        self.store.fails = ""
+        self.pass_time(1.1)
 
     @rule(after_commit=st.booleans(), reopen=st.booleans())
     def crash(self, after_commit: bool, reopen: bool) -> None:
@@ -598,7 +622,12 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(3600 if LONG else 60)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_mail_does_what_the_model_does(make_relay: type[Driver], kind: str) -> None:
+def test_mail_does_what_the_model_does(
+    make_relay: type[Driver], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in SMALL.items():
+        monkeypatch.setattr(core_mail, name, size)
+
     def open_store(folder: str) -> Store:
         return MemoryStore() if kind == "memory" else SqliteStore(Path(folder) / "mail.db")
 
