@@ -40,9 +40,9 @@ PROFILE = settings(PROFILE, stateful_step_count=50)
 
 NAMES = ("ann", "ben", "cy")
 ROOMS = ("#r", "#S")
-LIMITS = Limits(mail_entries=12)
+LIMITS = Limits(mail_entries=20)
 
-SMALL = {"_PAGE": 100, "_ROOM": 60, "_LOW": 30}
+SMALL = {"_PAGE": 60, "_ROOM": 100, "_LOW": 20}
 """Bytes, for a core whose pages are such that texts of these sizes need many."""
 
 TEXTS = st.sampled_from(
@@ -503,7 +503,7 @@ class Machine(RuleBasedStateMachine):
                 each.live.append(("LEFT", room, party.name))
         self._after()
 
-    @rule(pick=st.integers(0, 2), size=st.sampled_from([0, 1, 30, 500, None]))
+    @rule(pick=st.integers(0, 2), size=st.sampled_from([0, 1, 30, 100, 500, None]))
     def take(self, pick: int, size: int | None) -> None:
         party = self._pick(pick)
         if party is not None:
