@@ -422,7 +422,7 @@ class Poster:
     def _fate(self, post: Post, error: HailerError) -> HailerError:
         """What is known of a post when posting ends."""
         if self._journal is not None:
-            if not post.kept:
+            if isinstance(error, StoreError) and not post.kept:
                 return error
             return ConnectionLost(f"the post stays in the outbox for the next client that has it, as {error}")
         if not post.said:
