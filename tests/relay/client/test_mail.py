@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hailer.endpoint import Endpoint
-from hailer.errors import ConnectionLost, MessageError, Refused, TimedOut, UsageError
+from hailer.errors import ConnectionLost, MessageError, Refused, StoreError, TimedOut, UsageError
+from hailer.relay import app
 from hailer.relay.app import RelayServer, Settings
 from hailer.relay.core.limits import Limits
+from hailer.relay.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from hailer.relay.client.events import Expired, Gap, RefusedPost
+    from hailer.relay.core.batch import Batch, Loaded
     from tests.relay.client.conftest import Client, Clients
 
 
@@ -423,6 +426,50 @@ async def test_new_mail_comes_though_the_relay_has_lost_its_store(tmp_path: Path
             await bob.close()
             again = await clients("bob", listen, cursor=cursor)
             assert (await again.receive(5)).text == "late"
+
+
+class FailingStore(MemoryStore):
+    """Fails as a disk does: while it is full, once after it has stored all the same."""
+
+    full = False
+
+    def commit(self, batch: Batch) -> dict[int, int]:
+        if not self.full:
+            return super().commit(batch)
+        if batch.segments:
+            super().commit(batch)
+        raise StoreError("the disk is full")
+
+    def recover(self) -> Loaded:
+        if self.full:
+            raise StoreError("the disk is still full")
+        return super().recover()
+
+
+async def test_a_relay_whose_disk_is_full_stores_it_later(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FailingStore()
+    monkeypatch.setattr(app, "_open_store", lambda _: store)
+    with RelayServer(Settings(listen=(Endpoint.parse("tcp4://127.0.0.1:0"),), drain=0.5)) as relay:
+        async with clients:
+            where = relay.endpoints[0]
+            ann = await clients("ann", where, timeout=0.3)
+            await ann.post("ann", "0")
+            store.full = True
+            with pytest.raises(TimedOut, match="cannot store mail at the moment"):
+                await ann.post("ann", "1")
+            await ann.post("ann", "2", confirm=False)
+            await ann.send("ann", "live")  # this goes on
+            store.full = False
+            bob = await clients("bob", where, timeout=10)
+            await bob.post("ann", "of bob")  # and others' posts are stored when it works again
+            got: list[str] = []
+            while "2" not in got:
+                got.append((await ann.receive(10)).text)
+            assert [text for text in got if text.isdigit()] == ["0", "1", "2"]
+            await ann.drain()
+    assert "the relay cannot store posts at the moment" in caplog.text
 
 
 async def test_notices_of_what_expired(clients: Clients, scripted: Callable[[bytes], Any]) -> None:

@@ -18,6 +18,7 @@ from hailer.relay.client.events import (
     Bye,
     End,
     Event,
+    Expired,
     Fail,
     Gap,
     HelpLine,
@@ -30,6 +31,7 @@ from hailer.relay.client.events import (
     Other,
     Ping,
     Pong,
+    Stored,
     Welcome,
 )
 from hailer.relay.client.protocol import MAX_PAYLOAD, ClientProtocol
@@ -48,6 +50,12 @@ LINES: list[tuple[bytes, Event]] = [
     (b"MSG bob alice 5\na\r\nb\n", Message("bob", "alice", b"a\r\nb\n")),
     (b"MSG bob 5 3\n\xff\x00\n", Message("bob", "5", b"\xff\x00\n")),
     (b"MSG bob alice :\xc3\xa4\n", Message("bob", "alice", "ä".encode())),
+    (b"MAIL 12 bob alice :hi\n", Message("bob", "alice", b"hi", number=12)),
+    (b"MAIL 1795287964683 bob #Lobby 2\n\n\n\n", Message("bob", "#Lobby", b"\n\n", number=1795287964683)),
+    (b"STORED 7\n", Stored(7)),
+    (b"EXPIRED 9 bob 3 :since 2026-11-21T10:00:00Z\n", Expired(9, "bob", 3, "2026-11-21T10:00:00Z")),
+    (b"WELCOME Bob session=abc stored=12 mail=3 relay=x\n", Welcome("Bob", "abc", "x", 12, 3)),
+    (b"FAIL quota POST :7: full\n", Fail("quota", "POST", "full", "7")),
     (b"ASKED 7 bob :what?\n", Asked("7", "bob", b"what?")),
     (b"ASKED q:1 bob 2\n\n\n", Asked("q:1", "bob", b"\n\n")),
     (b"ANSWERED 7 bob :that\n", Answered("7", "bob", b"that")),
@@ -253,6 +261,39 @@ def test_counted_payloads_take_time_in_proportion() -> None:
         return best
 
     assert seconds(20_000) < 40 * seconds(2_000)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"MAIL x bob ann :hi",
+        b"MAIL -1 bob ann :hi",
+        b"MAIL 1 bob ann",
+        b"MAIL 1 bob ann 2 :hi",
+        b"MAIL 1234567890123456789 bob ann :hi",
+        b"MAIL 1 b:b ann :hi",
+        b"STORED",
+        b"STORED 1 2",
+        b"STORED 1 :x",
+        b"STORED one",
+        b"EXPIRED 1 bob :since x",
+        b"EXPIRED 1 bob x :since x",
+        b"WELCOME Bob stored=x",
+        b"WELCOME Bob mail=-1",
+    ],
+)
+def test_mail_that_no_relay_says(line: bytes) -> None:
+    assert isinstance(read(line + b"\n")[0], BadFrame)
+
+
+def test_what_is_said_about_mail() -> None:
+    assert commands.post(7, "bob", b"hi") == b"POST 7 bob :hi\n"
+    assert commands.post(8, "#tea", b"\n") == b"POST 8 #tea 1\n\n"
+    assert commands.ack(12) == b"ACK 12\n"
+    assert commands.hello("bob", None, "s", notices=True) == b"HELLO bob version=1 session=s notices=1\n"
+    for to in ("", "a b", "#"):
+        with pytest.raises(UsageError):
+            commands.post(1, to, b"")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "#room", "a\n", "\ud800"])
