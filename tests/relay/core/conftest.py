@@ -158,7 +158,7 @@ class Driver:
         self.store_works = True
         self.waiting_work: Work | None = None
         self.relay = Relay(limits, new_id=lambda: b"id%d" % next(ids), version="9", wall=wall)
-        self.relay.outboxes.now = self.now = now
+        self.relay.clock.now = self.now = now
         self.relay.mail.load(self.store.load())
         self.peers: list[Peer] = []
         self.checks = checks
@@ -365,7 +365,7 @@ class Driver:
                 assert relay.directory.rooms[key] is room
                 assert peer in room.members
         for peer in self.peers:
-            others = (relay.denials, relay._resting, relay.mail._held, relay.mail._quitting)
+            others = (relay.denials, relay.rests, relay.mail._held, relay.mail._quitting)
             assert peer.closing or peer.holders == waits_for.get(peer, 0) + sum(peer in it for it in others)
         for room in relay.directory.rooms.values():
             assert room.members

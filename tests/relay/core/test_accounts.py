@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hailer.relay.core import accounts as module
 from hailer.relay.core.accounts import Account, Accounts
+from hailer.relay.core.clock import Clock
 from hailer.relay.core.denials import Denials, source_of
 from hailer.relay.core.limits import Limits
 
@@ -378,7 +379,7 @@ def test_what_is_one_source(one: str, other: str, same: bool) -> None:
 
 
 def test_sources_are_bounded() -> None:
-    denials = Denials()
+    denials = Denials(Clock())
     for number in range(25_000):
         denials.delay(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1.0)
         denials.delay("192.0.2.1", 1.0)  # who goes on is not washed out by others

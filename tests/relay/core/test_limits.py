@@ -282,5 +282,5 @@ def test_nothing_is_left_of_who_goes_while_it_rests() -> None:
     driver.relay.close(bob, b"enough")
     driver.settle()
     driver.pass_time(60)
-    assert driver.relay._resting == {}
-    assert driver.relay._rest_ends == float("inf")
+    assert not len(driver.relay.rests)
+    assert driver.relay.rests.deadline == float("inf")

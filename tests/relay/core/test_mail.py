@@ -521,7 +521,7 @@ def test_the_wall_clock_expires_nothing(make_relay: type[Driver], jump: float) -
     _known(relay, "bob")
     alice = relay.login("alice")
     relay.send(alice, _posts(1, 2))
-    relay.relay.outboxes.wall += jump
+    relay.relay.clock.wall += jump
     relay.jump(3600)
     later = make_relay(store=relay.store, now=77.0, wall=1_700_000_000.0 - jump)
     later.jump(3600)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hailer.relay.core.clock import Clock
     from hailer.relay.core.session import Session
 
 MOST_FAILURES = 3
@@ -40,7 +41,8 @@ class Denials:
         deadline: the instant at which the next answer is due.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._failures: dict[str, tuple[float, float]] = {}
         self._waiting: dict[Session, bytes] = {}
         self._queue: list[tuple[float, int, Session]] = []
@@ -64,7 +66,9 @@ class Denials:
         """
         self._count += 1
         self._waiting[session] = why
-        heappush(self._queue, (now + self.delay(source_of(session.host), now), self._count, session))
+        at = now + self.delay(source_of(session.host), now)
+        heappush(self._queue, (at, self._count, session))
+        self._clock.wake(at)
 
     def delay(self, source: str, now: float) -> float:
         """Count one failure of a source; gives the seconds that its answer has to wait."""

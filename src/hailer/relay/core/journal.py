@@ -9,8 +9,8 @@ from hailer.relay.core.boxes import row
 
 if TYPE_CHECKING:
     from hailer.relay.core.batch import Loaded, Member
+    from hailer.relay.core.clock import Clock
     from hailer.relay.core.mailbox import Mailbox, Poster
-    from hailer.relay.core.outboxes import Outboxes
 
 LAZY = 0.05
 """Seconds that what nobody waits for (a new name, an ACK) waits for company before it is committed."""
@@ -45,7 +45,7 @@ class Journal:
         next_entry: see `Batch.next_entry`.
     """
 
-    def __init__(self, clock: Outboxes) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.urgent = False
         self.due = float("inf")
@@ -82,6 +82,7 @@ class Journal:
 
     def _later(self, seconds: float = LAZY) -> None:
         self.due = min(self.due, self._clock.now + seconds)
+        self._clock.wake(self.due)
 
     def touch(self, box: Mailbox, within: float = LAZY) -> None:
         """Store a mailbox's numbers with the next batch, which is to come within some seconds."""

@@ -74,7 +74,7 @@ class Mail:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self.journal = Journal(relay.outboxes)
+        self.journal = Journal(relay.clock)
         self.boxes = Boxes(relay.limits, self.journal)
         self.trouble = ""
         self.stirred = False
@@ -290,7 +290,7 @@ class Mail:
         return work
 
     def _next(self) -> Work | None:
-        journal, now = self.journal, self._relay.outboxes.now
+        journal, now = self.journal, self._relay.clock.now
         if self.trouble:
             return Recover() if now >= self._retry_at else None
         # by turns: neither keeps the other waiting for long
@@ -328,6 +328,7 @@ class Mail:
             self._recovered(result)  # type: ignore[arg-type]
         if self._ended or self._quitting:
             self._part()
+        self._relay.clock.wake(self.deadline)
 
     def _committed(self, freed: dict[int, int]) -> None:
         flight = self._flight
@@ -427,7 +428,7 @@ class Mail:
     def _fail(self, error: StoreError) -> None:
         """Refuse all that was accepted and is not stored, and try the store again in a while."""
         relay = self._relay
-        self._retry_at = relay.outboxes.now + _RETRY
+        self._retry_at = relay.clock.now + _RETRY
         if not self.trouble:
             relay.counters.store_failures += 1
         self.trouble = str(error)
@@ -489,5 +490,5 @@ class Mail:
             self._look_for_old = True
 
     def _wall_time(self, ago: float = 0.0) -> str:
-        outboxes = self._relay.outboxes
-        return timestamp(outboxes.wall + outboxes.now - ago).decode()
+        clock = self._relay.clock
+        return timestamp(clock.wall + clock.now - ago).decode()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from hailer.relay.core.session import Gap
 
 if TYPE_CHECKING:
+    from hailer.relay.core.clock import Clock
     from hailer.relay.core.counters import Counters
     from hailer.relay.core.limits import Limits
     from hailer.relay.core.session import Session
@@ -35,8 +36,6 @@ class Outboxes:
     """The policy of all outboxes; what the edge has to do is left in the lists.
 
     Attributes:
-        now: the instant of what is being handled, set by `Relay`.
-        wall: the wall clock less that clock, in seconds.
         dirty: sessions whose outbox got its first chunk: to be written now.
         held: sessions that are not to be read any more, for the time being.
         released: sessions that are to be read again.
@@ -46,9 +45,8 @@ class Outboxes:
         deadline: the instant at which `expire` has something to do.
     """
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
-        self.now = 0.0
-        self.wall = 0.0
+    def __init__(self, limits: Limits, counters: Counters, clock: Clock) -> None:
+        self._clock = clock
         self.dirty: list[Session] = []
         self.held: list[Session] = []
         self.released: list[Session] = []
@@ -78,7 +76,7 @@ class Outboxes:
         # Looked at before it is added to, so that one long reply does not cut whoever asked for it.
         if target.waiting > self._most:
             self._condemn(target, b"too slow: too much output waits for you")
-            self.deadline = self.now
+            self._wake(self._clock.now)
             return
         if target.crlf:
             line = line.replace(b"\n", b"\r\n")
@@ -119,6 +117,10 @@ class Outboxes:
             self.hold(by, target)
         return True
 
+    def _wake(self, instant: float) -> None:
+        self.deadline = min(self.deadline, instant)
+        self._clock.wake(instant)
+
     def _condemn(self, target: Session, reason: bytes) -> None:
         if target not in self.condemned:
             self.condemned[target] = reason
@@ -138,8 +140,8 @@ class Outboxes:
         """Count the time of a receiver that took its time over mail from now on: something else waits too."""
         if target.blocked:
             target.mark = target.waiting
-            target.stalled_since = self.now
-            self.deadline = min(self.deadline, self.now + self._slow_seconds)
+            target.stalled_since = self._clock.now
+            self._wake(self._clock.now + self._slow_seconds)
 
     # what became of it
 
@@ -160,13 +162,13 @@ class Outboxes:
             session.blocked = True
             self._blocked[session] = None
             session.mark = session.waiting
-            session.stalled_since = self.now
-            self.deadline = min(self.deadline, self.now + self._slow_seconds)
+            session.stalled_since = self._clock.now
+            self._wake(self._clock.now + self._slow_seconds)
         else:
             session.mark -= sent
             if session.mark <= 0:  # all that waited at `stalled_since` is gone: look anew at what waits now
                 session.mark = session.waiting
-                session.stalled_since = self.now
+                session.stalled_since = self._clock.now
         if session.full and session.waiting <= self.limit // 4:
             self._recover(session)
         session.careful = (
@@ -188,9 +190,9 @@ class Outboxes:
     def _fill(self, target: Session) -> None:
         if not target.full:
             target.full = target.careful = True
-            target.full_since = self.now
+            target.full_since = self._clock.now
             self._full[target] = None
-            self.deadline = min(self.deadline, self._lags_at(target))
+            self._wake(self._lags_at(target))
 
     def _lags_at(self, target: Session) -> float:
         recently = target.full_since - target.lagged_at <= _LAG_MEMORY
@@ -229,7 +231,7 @@ class Outboxes:
             target.gaps = {}
         gap = target.gaps.get(source)
         if gap is None:
-            gap = target.gaps[source] = Gap(self.now)
+            gap = target.gaps[source] = Gap(self._clock.now)
         gap.count += count
         self._counters.dropped += count
         if not target.lagging:  # the hard bound was met first
@@ -238,7 +240,7 @@ class Outboxes:
 
     def _lag(self, target: Session) -> None:
         target.lagging = True
-        target.lagged_at = self.now
+        target.lagged_at = self._clock.now
         self._counters.lagged += 1
         self._counters.meet("patience", target)
         # its own commands wait on, for their answers are not dropped
@@ -250,14 +252,14 @@ class Outboxes:
         self._release(target)
         if target.lagging:
             target.lagging = False
-            target.lagged_at = self.now
+            target.lagged_at = self._clock.now
             self.tell_gaps(target)
 
     def tell_gaps(self, target: Session) -> None:
         """Queue a GAP line for each source of which messages were dropped."""
         gaps, target.gaps = target.gaps, None
         for source, gap in (gaps or {}).items():
-            since = timestamp(self.wall + gap.since)
+            since = timestamp(self._clock.wall + gap.since)
             self.say(target, b"GAP %d %s :since %s\n" % (gap.count, source, since))
 
     def expire(self) -> None:
@@ -266,18 +268,18 @@ class Outboxes:
         for target in list(self._full):
             if target.lagging:
                 continue
-            if self.now >= self._lags_at(target):
+            if self._clock.now >= self._lags_at(target):
                 self._lag(target)
             else:
-                self.deadline = min(self.deadline, self._lags_at(target))
+                self._wake(self._lags_at(target))
         for session in list(self._blocked):
             cut_at = session.stalled_since + self._slow_seconds
             if session.closing or session.mail_only:
                 continue
-            if self.now >= cut_at:
+            if self._clock.now >= cut_at:
                 self._condemn(session, b"too slow: your output waited for %g seconds" % self._slow_seconds)
             else:
-                self.deadline = min(self.deadline, cut_at)
+                self._wake(cut_at)
 
 
 def timestamp(seconds: float) -> bytes:

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING
 from hailer.relay import grammar
 from hailer.relay.core import commands
 from hailer.relay.core.accounts import Accounts
+from hailer.relay.core.clock import Clock
 from hailer.relay.core.counters import Counters
 from hailer.relay.core.denials import MOST_FAILURES, Denials
 from hailer.relay.core.limits import Limits
 from hailer.relay.core.mail import Mail
 from hailer.relay.core.outboxes import Outboxes
 from hailer.relay.core.posting import post_block
+from hailer.relay.core.reading import take_apart
+from hailer.relay.core.rests import Rests
 from hailer.relay.core.rooms import Directory
 from hailer.relay.core.routing import send_block
-from hailer.relay.grammar import MAX_LINE, MAX_TEXT
+from hailer.relay.grammar import MAX_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +36,6 @@ if TYPE_CHECKING:
     from hailer.errors import StoreError
     from hailer.relay.core.session import Session
     from hailer.relay.core.work import Work
-
-_BLOCK = 65536
-_WIDE = 4 * _BLOCK
-"""Bytes that are routed together, and for a sender to many names, for whom more mean fewer chunks for each.
-Not more for all: the system's allocator gives memory back and forth for objects over 128 KiB, which costs
-more than it saves; and the shortest SENDs, 16 times as long as MSGs, have to fit the bound of an outbox."""
 
 _SCAN = 1.0
 """Seconds between two looks at every session's clocks."""
@@ -64,6 +61,7 @@ class Relay:
         answered: half-closed sessions that wait for one answer less; perhaps it was the last.
         notices: what is worth a line in the log: what happened (``login``, ``replaced``, ``denied``), to
             which peer, and the name that it is about.
+        clock: the time, as whoever calls has told it.
         mail: all that is durable, and what is to be done about it (see `Mail`).
     """
 
@@ -80,12 +78,12 @@ class Relay:
         self.counters = Counters()
         self.directory = Directory()
         self.accounts = accounts or Accounts()
-        self.denials = Denials()
+        self.clock = Clock(wall)
+        self.denials = Denials(self.clock)
         self.sessions: dict[Session, None] = {}
         self.new_id = new_id
         self.version = version.encode()
-        self.outboxes = Outboxes(self.limits, self.counters)
-        self.outboxes.wall = wall
+        self.outboxes = Outboxes(self.limits, self.counters, self.clock)
         self.dirty = self.outboxes.dirty
         self.held = self.outboxes.held
         self.released = self.outboxes.released
@@ -93,56 +91,48 @@ class Relay:
         self.aborted: list[Session] = []
         self.answered: list[Session] = []
         self.notices: list[tuple[str, str, bytes]] = []
-        self._rate = self.limits.rate
-        self._resting: dict[Session, float] = {}
-        self._rest_ends = float("inf")
+        self.rests = Rests(self)
         self.mail = Mail(self)
         self._next_scan = float("-inf")
 
     @property
     def deadline(self) -> float:
-        """The instant at which `tick` has something to do."""
-        return min(
-            self._next_scan,
-            self.outboxes.deadline,
-            self.denials.deadline,
-            self._rest_ends,
-            self.mail.deadline,
-        )
+        """The instant at which `tick` may have something to do."""
+        return self.clock.deadline
 
     # what an edge calls
 
     def expect(self, session: Session, now: float) -> None:
         """Mind the time to log in of a connection that is not ready for words yet; `connect` follows."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.sessions[session] = None
 
     def connect(self, session: Session, now: float) -> None:
         """Take a new connection and greet it."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.sessions[session] = None
         self.counters.sessions += 1
-        session.tokens = self._rate
+        session.tokens = self.limits.rate
         self.say(session, b"RELAY hailer/%s :say HELLO and a name to log in, or HELP\n" % self.version)
 
     def refuse(self, session: Session, reason: bytes, now: float) -> None:
         """Turn a new connection away with a reason."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.sessions[session] = None
         self.counters.sessions += 1
         self.close(session, reason)
 
     def receive(self, session: Session, data: bytes, now: float) -> None:
         """Handle what one read brought; with ``b""``, go on with what a released session still has."""
-        if self._rate:
+        if self.rests.rate:
             before = self.counters.commands
             self._receive(session, data, now)
-            self._spend(session, self.counters.commands - before)
+            self.rests.spend(session, self.counters.commands - before)
         else:
             self._receive(session, data, now)
 
     def _receive(self, session: Session, data: bytes, now: float) -> None:
-        self.outboxes.now = session.heard = now
+        self.clock.now = session.heard = now
         # The usual read, some whole SENDs and nothing before them, is through with the fewest questions.
         if (
             session.online
@@ -153,47 +143,14 @@ class Relay:
         ):
             return
         if not session.closing:
-            self._take_apart(session, data)
+            take_apart(self, session, data)
         if session.ended:
             self._finish(session)
         self._settle()
 
-    def _take_apart(self, session: Session, data: bytes) -> None:
-        """Handle commands as they come; keep what is no whole command, or has to wait."""
-        if session.input:
-            data = self._with_earlier(session, data)
-        start, size = 0, len(data)
-        while start < size and not session.holders and not session.closing:
-            if session.payload is not None:
-                if size - start < session.payload[1]:
-                    break
-                start = self._payload(session, session.payload, data, start)
-                continue
-            end = _short_lines(data, start, _WIDE if session.scatters else _BLOCK)
-            if end > start:
-                block = data if start == 0 and end == size else data[start:end]
-                if session.online and (send_block(self, session, block) or post_block(self, session, block)):
-                    start = end
-                    continue
-            else:
-                end = data.find(b"\n", start, start + MAX_LINE + 1) + 1
-                if not end:
-                    if size - start > MAX_LINE:
-                        self._too_long(session, b"LINE", b"a line may have %d bytes" % MAX_LINE)
-                    break
-            start = self._lines(session, data, start, end)
-        if session.closing:
-            return
-        if start < size:
-            session.input = bytearray(data[start:])
-            session.backlog = session.holders > 0
-        # the time for one line or payload counts from the first byte of it, however many reads it takes
-        if start or (size and session.payload is None):
-            session.input_since = self.outboxes.now
-
     def end(self, session: Session, now: float) -> None:
         """Take note that the peer has half-closed; it still gets the answers to what it asked."""
-        self.outboxes.now = now
+        self.clock.now = now
         if session.closing:
             return
         session.ended = True
@@ -202,14 +159,14 @@ class Relay:
 
     def written(self, session: Session, sent: int, now: float) -> None:
         """Take note of a short write, or of any write to a `careful` session."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.outboxes.written(session, sent)
         if session.mailing:
             self.mail.drained(session)
 
     def lost(self, session: Session, now: float) -> None:
         """Take note that a connection is gone; everything about it is forgotten."""
-        self.outboxes.now = now
+        self.clock.now = now
         session.closing = True
         self._leave(session)
         self._end_waits(session)
@@ -222,13 +179,13 @@ class Relay:
 
     def tick(self, now: float) -> None:
         """Do what is due: time-outs, and the ends of patience."""
-        self.outboxes.now = now
+        self.clock.now = now
         if now >= self.outboxes.deadline:
             self.outboxes.expire()
         for session, why in self.denials.due(now):
             self._denied(session, why)
-        if now >= self._rest_ends:
-            self._end_rests()
+        if now >= self.rests.deadline:
+            self.rests.end()
         if now >= self.mail.deadline:
             self.mail.tick(now)
         if now >= self._next_scan:
@@ -236,6 +193,13 @@ class Relay:
             for session in list(self.sessions):
                 self._look_at_clocks(session)
         self._settle()
+        self.clock.deadline = min(
+            self._next_scan,
+            self.outboxes.deadline,
+            self.denials.deadline,
+            self.rests.deadline,
+            self.mail.deadline,
+        )
 
     def set_accounts(self, accounts: Accounts, now: float) -> None:
         """Put another table of accounts in the place of the one that was.
@@ -243,7 +207,7 @@ class Relay:
         Whoever is connected under a name whose account is gone, or that has become somebody's account, gets
         BYE. A new token alone ends no connection: it was made with what was right then.
         """
-        self.outboxes.now = now
+        self.clock.now = now
         before, self.accounts = self.accounts, accounts
         for key, session in list(self.directory.sessions.items()):
             was, account = before.get(key), accounts.get(key)
@@ -258,7 +222,7 @@ class Relay:
 
     def shut_down(self, now: float, reason: bytes = b"the relay is shutting down") -> None:
         """Say BYE to everybody, and to nobody who else has gone: that would be the square of their number."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.directory = Directory()
         for session in self.sessions:
             session.online = False
@@ -271,13 +235,13 @@ class Relay:
 
     def stored(self, work: Work, result: object, error: StoreError | None, now: float) -> None:
         """Take what came of a piece of work of the store (see `Mail`)."""
-        self.outboxes.now = now
+        self.clock.now = now
         self.mail.done(work, result, error)
         self._settle()
 
     def give_up(self, session: Session, now: float) -> None:
         """Forget a connection that no word can be sent to any more; its edge closes it in its own way."""
-        self.outboxes.now = now
+        self.clock.now = now
         if not session.closing:
             self._part(session)
             self._settle()
@@ -297,7 +261,7 @@ class Relay:
         """Refuse a log-in; the answer comes late, and until then the session is not read."""
         self.counters.denied += 1
         session.failures += 1
-        self.denials.add(session, why, self.outboxes.now)
+        self.denials.add(session, why, self.clock.now)
         session.holders += 1
         self.held.append(session)
 
@@ -323,36 +287,9 @@ class Relay:
 
     # inside
 
-    def _spend(self, session: Session, commands: int) -> None:
-        """Take commands from a session's bucket, which holds those of one second; none is left: it rests.
-
-        Counted after a batch, for a look before each command would cost more than many commands do: a
-        burst may be as long as one read, and is paid for by a longer rest.
-        """
-        now, rate = self.outboxes.now, self._rate
-        session.tokens = min(session.tokens + (now - session.tokens_at) * rate, rate) - commands
-        session.tokens_at = now
-        if session.tokens < 0 and not session.closing and session not in self._resting:
-            self.counters.meet("rate", session)
-            until = self._resting[session] = now - session.tokens / rate
-            self._rest_ends = min(self._rest_ends, until)
-            session.holders += 1
-            if session.holders == 1:
-                self.held.append(session)
-
-    def _end_rests(self) -> None:
-        now = self.outboxes.now
-        for session in [session for session, until in self._resting.items() if now >= until]:
-            del self._resting[session]
-            session.heard = session.input_since = now  # till now it was we who did not read it
-            session.holders -= 1
-            if not session.holders:
-                self.released.append(session)
-        self._rest_ends = min(self._resting.values(), default=float("inf"))
-
     def _part(self, session: Session) -> None:
         session.closing = session.careful = True
-        session.closing_since = self.outboxes.now
+        session.closing_since = self.clock.now
         self._leave(session)
         self._end_waits(session)
         self._read_no_more(session)
@@ -372,83 +309,8 @@ class Relay:
             else:
                 self._finish(answered.pop())
 
-    def _with_earlier(self, session: Session, data: bytes) -> bytes:
-        """Put what came earlier before what came now, once that can make a difference."""
-        earlier = session.input
-        if not session.backlog:
-            # Only the new bytes are searched: a line that drips in costs no more than one at once.
-            if session.payload is not None:
-                complete = len(earlier) + len(data) >= session.payload[1]
-            else:
-                complete = b"\n" in data or len(earlier) + len(data) > MAX_LINE
-            if not complete:
-                earlier += data
-                return b""
-        session.input = bytearray()
-        session.backlog = False
-        return bytes(earlier + data)
-
-    def _lines(self, session: Session, data: bytes, start: int, end: int) -> int:
-        """Handle lines one by one, with the payloads between them.
-
-        Args:
-            session: who sent them.
-            data: what holds them.
-            start: where the first begins.
-            end: the place after some LF. A payload may reach beyond it: slicing a new block after each
-                payload would cost the square of their number.
-
-        Returns:
-            The place up to which `data` was used.
-        """
-        while start < end and not session.holders and not session.closing:
-            stop = data.find(b"\n", start)
-            # a SEND among other commands still takes the short way
-            is_send = session.online and data.startswith(b"SEND ", start) and stop - start < MAX_TEXT
-            if is_send and send_block(self, session, data[start : stop + 1]):
-                start = stop + 1
-                continue
-            line = data[start:stop]
-            start = stop + 1
-            if line.endswith(b"\r"):
-                line = line[:-1]
-                if not session.online:
-                    session.crlf = session.careful = True
-            if not line:
-                continue
-            if not grammar.clean(line):
-                verb = grammar.shown_verb(line.split(b" ", 1)[0])
-                why = b"not UTF-8, or control characters; send such bytes counted (see HELP)"
-                self.fail(session, b"bad-text", verb, why)
-                continue
-            head, colon, text = line.partition(b" :")
-            words = head.split()
-            if not words:
-                continue
-            if colon:
-                commands.run(self, session, words, text)
-            elif (count := commands.counted(words)) is None:
-                commands.run(self, session, words, None)
-            elif count > (self.limits.payload if session.online else MAX_LINE):
-                self.counters.meet("payload", session)
-                self._too_long(session, b"PAYLOAD", b"a payload may have %d bytes" % self.limits.payload)
-            elif not count:
-                commands.run(self, session, words[:-1], b"")
-            else:
-                session.payload = (words[:-1], count)
-                if len(data) - start < count:
-                    break
-                start = self._payload(session, session.payload, data, start)
-        return start
-
-    def _payload(self, session: Session, announced: tuple[list[bytes], int], data: bytes, start: int) -> int:
-        """Carry out the command whose payload begins here and is whole; returns the place after it."""
-        words, count = announced
-        session.payload = None
-        commands.run(self, session, words, data[start : start + count])
-        return start + count
-
-    def _too_long(self, session: Session, what: bytes, why: bytes) -> None:
+    def too_long(self, session: Session, what: bytes, why: bytes) -> None:
+        """End a session whose line or payload is over the limit."""
         self.counters.cut_other += 1
         self.fail(session, b"too-long", what, why)
         session.cut = True
@@ -482,8 +344,7 @@ class Relay:
     def _end_waits(self, session: Session) -> None:
         if self.denials.drop(session):
             session.holders -= 1
-        if self._resting.pop(session, None) is not None:
-            session.holders -= 1
+        self.rests.drop(session)
 
     @staticmethod
     def _read_no_more(session: Session) -> None:
@@ -514,7 +375,7 @@ class Relay:
             self.say(member, line, by=by)
 
     def _look_at_clocks(self, session: Session) -> None:
-        limits, now = self.limits, self.outboxes.now
+        limits, now = self.limits, self.clock.now
         if session.closing:
             if now - session.closing_since >= limits.parting_seconds:
                 self.counters.meet("parting_seconds", session)
@@ -545,20 +406,3 @@ class Relay:
         self.counters.meet(limit, session)
         session.cut = True
         self.close(session, why)
-
-
-def _short_lines(data: bytes, start: int, most: int) -> int:
-    """The place after the lines of at most MAX_TEXT bytes that begin here, up to `most` bytes of them.
-
-    It goes in steps of MAX_TEXT: a longer line is noticed without a look at each line.
-
-    Returns:
-        `start` if the first line is longer, or not whole.
-    """
-    end, size = start, len(data)
-    while end < size and end - start <= most - MAX_TEXT:
-        step = data.rfind(b"\n", end, end + MAX_TEXT) + 1
-        if not step:
-            break
-        end = step
-    return end

@@ -168,7 +168,7 @@ class Edge(ABC):
         Raises:
             StoreError: it cannot be read.
         """
-        self.relay.outboxes.now = time.monotonic()
+        self.relay.clock.now = time.monotonic()
         loaded = store.load()
         if not loaded.boxes and loaded.next_entry == 1:
             # A new store, perhaps in the place of one that is lost, or was memory. Receivers know by its

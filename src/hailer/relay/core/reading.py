@@ -1,0 +1,160 @@
+"""From what a read brought to commands: blocks of lines on the short way, all else line by line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hailer.relay import grammar
+from hailer.relay.core import commands
+from hailer.relay.core.posting import post_block
+from hailer.relay.core.routing import send_block
+from hailer.relay.grammar import MAX_LINE, MAX_TEXT
+
+if TYPE_CHECKING:
+    from hailer.relay.core.relay import Relay
+    from hailer.relay.core.session import Session
+
+_BLOCK = 65536
+_WIDE = 4 * _BLOCK
+"""Bytes that are routed together, and for a sender to many names, for whom more mean fewer chunks for each.
+Not more for all: the system's allocator gives memory back and forth for objects over 128 KiB, which costs
+more than it saves; and the shortest SENDs, 16 times as long as MSGs, have to fit the bound of an outbox."""
+
+
+def take_apart(relay: Relay, session: Session, data: bytes) -> None:
+    """Handle commands as they come; keep what is no whole command, or has to wait.
+
+    Args:
+        relay: the core.
+        session: who sent them; it is not closing.
+        data: what a read brought, none of it if it goes on with what was kept.
+    """
+    if session.input:
+        data = _with_earlier(session, data)
+    start, size = 0, len(data)
+    while start < size and not session.holders and not session.closing:
+        if session.payload is not None:
+            if size - start < session.payload[1]:
+                break
+            start = _payload(relay, session, session.payload, data, start)
+            continue
+        end = _short_lines(data, start, _WIDE if session.scatters else _BLOCK)
+        if end > start:
+            block = data if start == 0 and end == size else data[start:end]
+            if session.online and (send_block(relay, session, block) or post_block(relay, session, block)):
+                start = end
+                continue
+        else:
+            end = data.find(b"\n", start, start + MAX_LINE + 1) + 1
+            if not end:
+                if size - start > MAX_LINE:
+                    relay.too_long(session, b"LINE", b"a line may have %d bytes" % MAX_LINE)
+                break
+        start = _lines(relay, session, data, start, end)
+    if session.closing:
+        return
+    if start < size:
+        session.input = bytearray(data[start:])
+        session.backlog = session.holders > 0
+    # the time for one line or payload counts from the first byte of it, however many reads it takes
+    if start or (size and session.payload is None):
+        session.input_since = relay.clock.now
+
+
+def _with_earlier(session: Session, data: bytes) -> bytes:
+    """Put what came earlier before what came now, once that can make a difference."""
+    earlier = session.input
+    if not session.backlog:
+        # Only the new bytes are searched: a line that drips in costs no more than one at once.
+        if session.payload is not None:
+            complete = len(earlier) + len(data) >= session.payload[1]
+        else:
+            complete = b"\n" in data or len(earlier) + len(data) > MAX_LINE
+        if not complete:
+            earlier += data
+            return b""
+    session.input = bytearray()
+    session.backlog = False
+    return bytes(earlier + data)
+
+
+def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) -> int:
+    """Handle lines one by one, with the payloads between them.
+
+    Args:
+        relay: the core.
+        session: who sent them.
+        data: what holds them.
+        start: where the first begins.
+        end: the place after some LF. A payload may reach beyond it: slicing a new block after each
+            payload would cost the square of their number.
+
+    Returns:
+        The place up to which `data` was used.
+    """
+    while start < end and not session.holders and not session.closing:
+        stop = data.find(b"\n", start)
+        # a SEND among other commands still takes the short way
+        is_send = session.online and data.startswith(b"SEND ", start) and stop - start < MAX_TEXT
+        if is_send and send_block(relay, session, data[start : stop + 1]):
+            start = stop + 1
+            continue
+        line = data[start:stop]
+        start = stop + 1
+        if line.endswith(b"\r"):
+            line = line[:-1]
+            if not session.online:
+                session.crlf = session.careful = True
+        if not line:
+            continue
+        if not grammar.clean(line):
+            verb = grammar.shown_verb(line.split(b" ", 1)[0])
+            why = b"not UTF-8, or control characters; send such bytes counted (see HELP)"
+            relay.fail(session, b"bad-text", verb, why)
+            continue
+        head, colon, text = line.partition(b" :")
+        words = head.split()
+        if not words:
+            continue
+        if colon:
+            commands.run(relay, session, words, text)
+        elif (count := commands.counted(words)) is None:
+            commands.run(relay, session, words, None)
+        elif count > (relay.limits.payload if session.online else MAX_LINE):
+            relay.counters.meet("payload", session)
+            relay.too_long(session, b"PAYLOAD", b"a payload may have %d bytes" % relay.limits.payload)
+        elif not count:
+            commands.run(relay, session, words[:-1], b"")
+        else:
+            session.payload = (words[:-1], count)
+            if len(data) - start < count:
+                break
+            start = _payload(relay, session, session.payload, data, start)
+    return start
+
+
+def _payload(
+    relay: Relay, session: Session, announced: tuple[list[bytes], int], data: bytes, start: int
+) -> int:
+    """Carry out the command whose payload begins here and is whole; returns the place after it."""
+    words, count = announced
+    session.payload = None
+    commands.run(relay, session, words, data[start : start + count])
+    return start + count
+
+
+def _short_lines(data: bytes, start: int, most: int) -> int:
+    """The place after the lines of at most MAX_TEXT bytes that begin here, up to `most` bytes of them.
+
+    It goes in steps of MAX_TEXT: a longer line is noticed without a look at each line.
+
+    Returns:
+        `start` if the first line is longer, or not whole.
+    """
+    end, size = start, len(data)
+    while end < size and end - start <= most - MAX_TEXT:
+        step = data.rfind(b"\n", end, end + MAX_TEXT) + 1
+        if not step:
+            break
+        end = step
+    return end
