@@ -18,7 +18,7 @@ from hailer.net.listener import OnceListener
 from hailer.relay.accounts import AccountFile
 from hailer.relay.core.accounts import Accounts
 from hailer.relay.core.limits import Limits
-from hailer.relay.edge.base import LAYERED, Gate
+from hailer.relay.edge.link import LAYERED, Gate
 from hailer.relay.grammar import MAX_LINE
 from hailer.relay.store.memory import MemoryStore
 from hailer.runtime.establish import TLS_SCHEMES

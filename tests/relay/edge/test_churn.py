@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.relay.app import RelayServer
-from hailer.relay.edge.base import Link
+from hailer.relay.edge.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable

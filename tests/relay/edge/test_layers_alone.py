@@ -13,8 +13,8 @@ from websockets.uri import parse_uri
 
 from hailer.endpoint import Endpoint
 from hailer.errors import ConnectionLost, HailerError
-from hailer.relay.edge.base import Gate
 from hailer.relay.edge.layers import Layers, certified_name
+from hailer.relay.edge.link import Gate
 from tests.relay.edge.layered import SERVER, trusting
 
 PEER = Endpoint.parse("tcp://127.0.0.1:5000")

@@ -9,23 +9,22 @@ import socket
 import time
 import traceback
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from hailer.endpoint import from_sockaddr
-from hailer.errors import HailerError, UsageError
+from hailer.errors import UsageError
 from hailer.logs import Seldom, log_event
 from hailer.net.options import unanswered
 from hailer.relay.core.relay import Relay
-from hailer.relay.core.session import Session
+from hailer.relay.edge.link import DONTWAIT, LAYERED, Link, remove, who
 from hailer.relay.store.memory import MemoryStore
 from hailer.relay.store.thread import StoreThread
 from hailer.runtime.model import AcceptTrouble, Counters
 from hailer.runtime.sockets import prepare
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from hailer.endpoint import Endpoint
     from hailer.errors import StoreError
@@ -33,14 +32,13 @@ if TYPE_CHECKING:
     from hailer.net.listener import Listener
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
-    from hailer.relay.core.session import Chunk
+    from hailer.relay.core.session import Session
     from hailer.relay.core.work import Work
     from hailer.relay.edge.layers import Layers
+    from hailer.relay.edge.link import Gate
     from hailer.relay.store.base import Store
 
 log = logging.getLogger("hailer.relay")
-
-_DONTWAIT = int(socket.MSG_DONTWAIT)  # the enum member would be converted with each call
 
 _GATHER = 65536
 _MOST_PARTS = 64
@@ -50,12 +48,6 @@ gathers so many chunks, for a large join would be copied in vain when the socket
 _ORDINARY = frozenset({"waiting", "idle_seconds", "ended_seconds", "rate"})
 """Limits that are met in the best of relays: no reason for a warning."""
 
-LAYERED = ("tls", "ws", "wss")
-"""Kinds of endpoints whose connections have layers."""
-
-_PIECE = 65536
-"""Plaintext that becomes wire bytes at once."""
-
 _UNANSWERED = 60.0
 _ASKED_AFTER = 10.0
 """Seconds for which a peer's system may leave bytes unacknowledged before the peer counts as gone, and
@@ -63,54 +55,6 @@ between two looks at who has been silent for as long."""
 
 _SPARE_DESCRIPTORS = 32
 """Descriptors left to listeners, the event loop and whatever the process opens besides connections."""
-
-
-class Link(Session):
-    """A session and its socket.
-
-    Attributes:
-        sock: the connection.
-        fd: its descriptor.
-        source: the address that the limit for each source counts by; empty where it does not count.
-        mute_since: when it was first seen not to acknowledge what it was sent; 0 for not.
-        layers: TLS and WebSocket, where the endpoint has them: then what the socket carries is not what the
-            core says and hears. `_feed` and `_write_layers` are the ways for these.
-        wired: the first chunk is of wire bytes already, made by the layers.
-        finished: all was written and the sending side is shut down; what comes is thrown away.
-        interest: what the edge waits for on it.
-        bulk: its last read filled the whole buffer: a larger one pays.
-    """
-
-    __slots__ = ("bulk", "fd", "finished", "interest", "layers", "mute_since", "sock", "source", "wired")
-
-    def __init__(self, sock: socket.socket, peer: str, source: str, now: float) -> None:
-        super().__init__(peer, now)
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.source = source
-        self.finished = False
-        self.interest = 0
-        self.mute_since = 0.0
-        self.bulk = False
-        self.layers: Layers | None = None
-        self.wired = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """What the layers of new connections go by.
-
-    Attributes:
-        tls: the certificate and whom to ask for theirs; None where no endpoint has TLS.
-        paths: of each port that serves one WebSocket path only, that path.
-        origins: the origins of pages that may connect by WebSocket; None for the page's own host only.
-        max_message: the most bytes of one WebSocket message.
-    """
-
-    tls: ssl.SSLContext | None = None
-    paths: Mapping[int | str | None, str] = field(default_factory=dict)
-    origins: Sequence[str] | None = None
-    max_message: int = 1 << 20
 
 
 class Edge(ABC):
@@ -250,6 +194,18 @@ class Edge(ABC):
     def _discard(self, link: Link) -> None:
         """Close the socket of a link of which everything else is forgotten."""
 
+    @abstractmethod
+    def _make_layers(self, sock: socket.socket, scheme: str, peer: Endpoint) -> Layers:
+        """Make what stands between a new connection's socket and the core."""
+
+    @abstractmethod
+    def _write_layers(self, link: Link, layers: Layers) -> None:
+        """Write what waits for a peer behind layers, as much of it as its socket takes."""
+
+    @abstractmethod
+    def _says_goodbye(self, link: Link, layers: Layers) -> bool:
+        """Have the goodbye of the layers written, if they have one that was not said."""
+
     # new connections
 
     def _adopt(self, sock: socket.socket, scheme: str, address: RawAddress) -> Link | None:
@@ -265,7 +221,7 @@ class Edge(ABC):
         link = Link(sock, str(peer), source, now)
         link.host = peer.host
         if scheme in LAYERED:
-            link.layers = self._layers(sock, scheme, peer)
+            link.layers = self._make_layers(sock, scheme, peer)
         self.links[link.fd] = link
         self.counters.accepted += 1
         self.counters.active += 1
@@ -281,20 +237,13 @@ class Edge(ABC):
             self.relay.connect(link, now)
         return link
 
-    def _layers(self, sock: socket.socket, scheme: str, peer: Endpoint) -> Layers:
-        # Loaded by those who use it: 30 ms, and some MiB.
-        from hailer.relay.edge.layers import Layers  # noqa: PLC0415
-
-        assert self.gate is not None
-        return Layers(from_sockaddr(scheme, sock.getsockname()), peer, self.gate)
-
     def _drop(self, link: Link, why: str) -> None:
         """Forget a connection that is over, and close its socket."""
         if self.links.get(link.fd) is not link:
             return
         if link.layers is not None:
             link.layers.close()
-        log_event(log, logging.INFO if link.online else logging.DEBUG, "gone", **_who(link), why=why)
+        log_event(log, logging.INFO if link.online else logging.DEBUG, "gone", **who(link), why=why)
         self.relay.lost(link, time.monotonic())
         del self.links[link.fd]
         self.counters.active -= 1
@@ -340,7 +289,7 @@ class Edge(ABC):
         trace = (
             "".join(traceback.format_exception(error)) if log.isEnabledFor(logging.DEBUG) else "see with -vv"
         )
-        log_event(log, logging.ERROR, "fault", **_who(link), error=repr(error), trace=trace)
+        log_event(log, logging.ERROR, "fault", **who(link), error=repr(error), trace=trace)
         self._drop(link, "a fault in hailer")
         self._settle()
 
@@ -364,60 +313,6 @@ class Edge(ABC):
             self.relay.end(link, now)
         self._update(link)
 
-    def _feed(self, link: Link, raw: bytes, now: float) -> None:
-        """Take what was read from a link with layers; ``b""`` is the end of its stream."""
-        layers = link.layers
-        assert layers is not None
-        if link.closing:
-            if not raw:
-                self._ended(link, now)
-            return
-        agreeing = not layers.opened
-        data = layers.feed(raw)
-        if answer := layers.output():
-            self._put_wire(link, answer)
-            if self.links.get(link.fd) is not link:
-                return
-        if agreeing and layers.opened:
-            link.certified = layers.certified
-            self.relay.connect(link, now)
-        if data:
-            self.relay.receive(link, data, now)
-        partial = layers.partial
-        if partial and not (link.partial or link.input):
-            link.input_since = now
-        link.partial = partial
-        if layers.failure is not None:
-            self._layers_failed(link, layers, layers.failure, now, over=not raw)
-        elif layers.ended:
-            self._ended(link, now)
-            if layers.ends_both and not (link.closing or link.backlog):
-                self.relay.close(link, b"end of input")
-
-    def _layers_failed(
-        self, link: Link, layers: Layers, error: HailerError, now: float, *, over: bool
-    ) -> None:
-        """End a connection whose layers did not come to be, or broke."""
-        if over and layers.opened:
-            self._drop(link, str(error))
-            return
-        if link.closing and layers.speaks:
-            return
-        log_event(log, logging.INFO, "cut", **_who(link), why=str(error))
-        self.relay.counters.cut_other += 1
-        if layers.speaks:
-            self.relay.close(link, b"what came was no WebSocket message that a relay takes")
-            return
-        link.ended = over
-        self.relay.give_up(link, now)
-        # What the layers have said last still goes out; there is no way for anything else.
-        del link.chunks[int(link.wired) :]
-        link.waiting = sum(map(len, link.chunks))
-        if link.chunks:
-            self._write(link)
-        else:
-            self._finish(link)
-
     # accounts
 
     def _set_accounts(self, accounts: Accounts) -> None:
@@ -434,11 +329,11 @@ class Edge(ABC):
         chunks, waiting = link.chunks, link.waiting
         try:
             if len(chunks) == 1:
-                sent = link.sock.send(chunks[0], _DONTWAIT)
+                sent = link.sock.send(chunks[0], DONTWAIT)
             elif waiting <= _GATHER:
-                sent = link.sock.send(b"".join(chunks), _DONTWAIT)
+                sent = link.sock.send(b"".join(chunks), DONTWAIT)
             else:
-                sent = link.sock.sendmsg(chunks[:_MOST_PARTS], (), _DONTWAIT)
+                sent = link.sock.sendmsg(chunks[:_MOST_PARTS], (), DONTWAIT)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -450,7 +345,7 @@ class Edge(ABC):
                 link.waiting = 0
                 return
         else:
-            _remove(chunks, sent)
+            remove(chunks, sent)
         blocked = link.blocked
         self.relay.written(link, sent, time.monotonic())
         if link.blocked != blocked:
@@ -462,9 +357,8 @@ class Edge(ABC):
         """The last word is out: tell the peer, and wait for its end, so that no reset overtakes it."""
         if link.finished:
             return
-        if link.layers is not None and link.layers.opened and (goodbye := link.layers.finish()):
-            self._put_wire(link, goodbye)
-            return
+        if link.layers is not None and self._says_goodbye(link, link.layers):
+            return  # it comes here again when that is written
         link.finished = True
         if link.ended:
             self._drop(link, "closed by both sides")
@@ -475,57 +369,6 @@ class Edge(ABC):
             self._drop(link, error.strerror or "lost")
             return
         self._update(link)
-
-    def _write_layers(self, link: Link, layers: Layers) -> None:
-        """Write what waits for a peer behind layers, as much of it as its socket takes.
-
-        Chunks become wire bytes a piece at a time, when the socket has taken the piece before: the rest waits
-        as the core left it, shared with other receivers, and counts until it is written.
-        """
-        chunks, sent = link.chunks, 0
-        try:
-            while chunks:
-                if not link.wired:
-                    if not layers.opened:
-                        self._drop(link, "nothing can be said to it")
-                        return
-                    _encode(link, layers)
-                took = link.sock.send(chunks[0], _DONTWAIT)
-                sent += took
-                link.wired = took < len(chunks[0])
-                _remove(chunks, took)
-                if link.wired:
-                    break
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError as error:
-            self._drop(link, error.strerror or "lost")
-            return
-        except HailerError as error:
-            self._drop(link, str(error))
-            return
-        if not (chunks or link.careful):
-            link.waiting = 0
-            return
-        blocked = link.blocked
-        self.relay.written(link, sent, time.monotonic())
-        if link.blocked != blocked:
-            self._update(link)
-        if link.closing and not chunks:
-            self._finish(link)
-
-    def _put_wire(self, link: Link, raw: bytes) -> None:
-        """Have wire bytes of the layers' own written, behind those that wait already."""
-        if link.wired:
-            link.chunks[0] = b"".join((link.chunks[0], raw))
-        else:
-            link.chunks.insert(0, raw)
-            link.wired = True
-        link.waiting += len(raw)
-        if link.waiting > self.relay.outboxes.limit and not link.closing:
-            self.relay.outboxes.hold(link, link)  # a peer that has us answer pings and does not read
-        if not link.blocked:
-            self._write(link)
 
     def _settle(self) -> None:
         """Carry out what the core left to be done, until nothing is left."""
@@ -551,7 +394,7 @@ class Edge(ABC):
                 self._release(session)
         for session in _take(relay.closing):
             why = session.reason.decode("utf-8", "replace")
-            log_event(log, logging.INFO, "cut" if session.cut else "bye", **_who(session), why=why)
+            log_event(log, logging.INFO, "cut" if session.cut else "bye", **who(session), why=why)
             if self.links.get(session.fd) is session:
                 self._update(session)
         for session in _take(relay.aborted):
@@ -608,43 +451,6 @@ class Edge(ABC):
             **whole,
             **limits,
         )
-
-
-def _encode(link: Link, layers: Layers) -> None:
-    """Make wire bytes of the first chunks, a piece of them at most."""
-    chunks = link.chunks
-    count, size = 1, len(chunks[0])
-    while count < len(chunks) and size + len(chunks[count]) <= _PIECE:
-        size += len(chunks[count])
-        count += 1
-    if size > _PIECE:
-        whole = memoryview(chunks[0])
-        size = layers.cut(whole, _PIECE)
-        data = bytes(whole[:size])
-        chunks.insert(1, whole[size:])
-    else:
-        data = b"".join(chunks[:count])
-    raw = layers.encode(data)
-    chunks[:count] = [raw]
-    link.waiting += len(raw) - size
-    link.wired = True
-
-
-def _remove(chunks: list[Chunk], size: int) -> None:
-    """Take so many bytes away from the front."""
-    whole = 0
-    while whole < len(chunks) and size >= len(chunks[whole]):
-        size -= len(chunks[whole])
-        whole += 1
-    del chunks[:whole]
-    if size:
-        # a view, so that a large rest is not copied with each write
-        chunks[0] = memoryview(chunks[0])[size:]
-
-
-def _who(session: Session) -> dict[str, str]:
-    """What a line of the log says of a connection."""
-    return {"peer": session.peer, "name": session.name.decode() or "-"}
 
 
 def _take(sessions: list[Session]) -> list[Link]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping
 
     from hailer.endpoint import Endpoint
-    from hailer.relay.edge.base import Gate
+    from hailer.relay.edge.link import Gate
 
 __all__ = ["Layers", "certified_name"]
 

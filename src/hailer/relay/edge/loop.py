@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hailer.relay.edge.allocator import keep_memory
-from hailer.relay.edge.base import Edge, Link
+from hailer.relay.edge.layered import LayeredEdge
 from hailer.relay.edge.poller import READ, WRITE, make_poller
 from hailer.runtime.acceptor import LoopAcceptor
 from hailer.runtime.aio import Loop, loop_factory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hailer.relay.core.accounts import Accounts
     from hailer.relay.core.limits import Limits
     from hailer.relay.core.work import Work
+    from hailer.relay.edge.link import Link
 
 _TURN = 10.0
 """Seconds to wait for the event loop to do something for another thread; never so long, but when it ends."""
@@ -37,7 +38,7 @@ _LAST_WORK = 1.0
 """Seconds that the store gets to end its last work once all is over."""
 
 
-class LoopEdge(Edge):
+class LoopEdge(LayeredEdge):
     """All connections in one thread.
 
     Args:

@@ -15,7 +15,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from hailer.relay.edge.base import Edge, Link
+from hailer.relay.edge.layered import LayeredEdge
+from hailer.relay.edge.link import Link
 from hailer.runtime.acceptor import BlockingAcceptor
 from hailer.runtime.flag import Flag
 from hailer.runtime.model import ACCEPT_PAUSE
@@ -35,7 +36,7 @@ _LAST_WORK = 1.0
 """Seconds that the store gets to end its last work once all is over."""
 
 
-class ThreadEdge(Edge):
+class ThreadEdge(LayeredEdge):
     """A thread for each connection; see the module."""
 
     def __init__(self, limits: Limits, version: str) -> None:
