@@ -721,6 +721,19 @@ def test_a_client_that_does_not_trust_the_relay(
         blocking.RelayClient("ann", replace(where, scheme="ws", path="/")).connect()
 
 
+def test_inherited_sockets_are_what_the_certificate_is_given_for(start: StartLayered, tmp_path: Path) -> None:
+    cert, key = write_identity(SERVER, tmp_path, "server")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        passed = os.dup(listening.fileno())
+        endpoints = (Endpoint.parse(f"fd://{passed}"), Endpoint.parse("tcp://127.0.0.1:0"))
+        server = start(changes={"listen": endpoints, "cert": str(cert), "key": str(key)})
+        assert [endpoint.scheme for endpoint in server.endpoints] == ["tls", "tcp"]
+        with blocking.RelayClient("ann", server.endpoints[0], tls=trusting()) as ann:
+            with blocking.RelayClient("bob", server.endpoints[1]) as bob:
+                bob.send("ann", "hello")
+            assert ann.receive(5).text == "hello"
+
+
 # settings
 
 
