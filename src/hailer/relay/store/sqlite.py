@@ -70,7 +70,8 @@ class SqliteStore:
         self._broken = self._closed = ""
         self._totals: dict[int, int] = {}
         self._pages = 0
-        self._age = -1
+        # What the relay's row holds, which posts alone need not write.
+        self._age = self._next_entry = -1
         prepare(self.path)
         with self._told():
             self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -85,7 +86,7 @@ class SqliteStore:
         """All that is held but the entries."""
         with self._told():
             age, next_box, next_entry, boxes, senders, members = self._one(schema.LOAD)
-        self._age = age
+        self._age, self._next_entry = age, next_entry
         loaded = Loaded(age=age, next_box=next_box, next_entry=next_entry)
         for number, key, name, last, floor, size, used, notices, gaps, total in json.loads(boxes):
             loaded.boxes.append(
@@ -111,11 +112,13 @@ class SqliteStore:
                 written.freed.update(
                     {box: freed + written.freed.get(box, 0) for box, freed in json.loads(weighed)}
                 )
-            if written.posts is not None and batch.age <= self._age:
+            known = batch.age <= self._age and batch.next_entry <= self._next_entry
+            if known and written.posts is not None:
                 self._db.execute(schema.POSTS, written.posts)
             else:
                 self._db.execute(schema.INSERT, written.row)
                 self._age = max(self._age, batch.age)
+                self._next_entry = max(self._next_entry, batch.next_entry)
         self._totals.update(written.totals)
         for box in batch.forgotten:
             self._totals.pop(box, None)
