@@ -11,7 +11,7 @@ import pytest
 
 from hailer.relay.store.sqlite import SqliteStore
 from tests.relay.store.disk import WRITER, record
-from tests.relay.store.writer import state, states
+from tests.relay.store.writer import newest, state, states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def check(file: Path, said: str) -> int:
         assert re.search(r": (make room|look at its disk|correct that)", sentence), sentence
     store = SqliteStore(file)
     try:
-        held = store.load().age
+        held = newest(store.load())
         assert store._one("PRAGMA integrity_check") == ("ok",)
         assert state(store) == states(held)[held]
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from hailer.relay.store.sqlite import SqliteStore
 from tests.relay.store.disk import Disk, calls, record
-from tests.relay.store.writer import state, states
+from tests.relay.store.writer import newest, state, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def _look(
     found.cuts += 1
     store = SqliteStore(place / "relay.db")
     try:
-        held = store.load().age
+        held = newest(store.load())
         [verdict] = store._one("PRAGMA integrity_check")
         if verdict != "ok" or held > begun or state(store) != expected[held]:
             found.corrupt.append(f"cut {found.cuts}: {verdict}, {held} of {begun} held")

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def batch(number: int) -> Batch:
-    """What is committed: after this one, `Batch.age` tells that it was this one."""
+    """What is committed: `newest` tells that it was this one."""
     sizes = (10, 700, 60, 5000, 300, 1, 20_000)
     made = Batch(
-        age=number,
+        age=number // 3,
         segments=[
             Segment(1, number, number, number, b"<%d>" % number * sizes[number % len(sizes)]),
             Segment(2, number, number, number, b"<%d>" % number),
@@ -48,6 +48,11 @@ def batch(number: int) -> Batch:
     if number % 5 == 0:
         made.floors = {1: number - 7, 2: number - 30}
     return made
+
+
+def newest(held: Loaded) -> int:
+    """The number of the last batch of which a store has something; 0 if none."""
+    return max((sender.stored for sender in held.senders), default=0)
 
 
 def state(store: Store) -> tuple[Loaded, list[Page]]:
@@ -84,7 +89,7 @@ def main(path: str, count: int, synchronous: str, limit: str = "", patience: str
         vars(sqlite)["flush_again"] = lambda path: None
     try:
         store = _Normal(path) if synchronous == "NORMAL" else SqliteStore(path)
-        held = store.load().age
+        held = newest(store.load())
         if limit.isdigit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     except StoreError as error:
@@ -121,7 +126,7 @@ def recovered(store: SqliteStore, limit: str, patience: int) -> tuple[int, str]:
                 Path(limit).unlink()
             limit = ""
         try:
-            held = store.recover().age
+            held = newest(store.recover())
         except StoreError as error:
             say(f"still {error}")
         else:
