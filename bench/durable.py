@@ -47,7 +47,7 @@ SLOW = 0.02  # seconds that a flush takes longer on a slow disk
 WAITING = 1_000_000  # messages in the store that is opened
 QUIET = 0.15  # the share of all cores that others may use before a measurement is made again, with --tries
 PATIENCE = 10.0  # seconds to wait for that before each try
-BESIDE = ("hailer", "nats-always-one", "redis")  # whose live messages are measured
+BESIDE = ("hailer", "nats-always", "redis")  # whose live messages are measured
 
 
 def cells_of(parts: Sequence[str], *, short: bool) -> list[DurableCell]:

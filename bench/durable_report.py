@@ -97,7 +97,7 @@ class DurableResults:
             "processor": processor(),
             "disk": self.disk,
             "cores": str(self.cores).replace("relay", "store"),
-            "priority": f"nice {os.getpriority(os.PRIO_PROCESS, 0)}",
+            "scheduling": scheduling(),
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "uvloop": installed("uvloop"),
             "rounds": f"{self.rounds}, of which the median counts; stores in turn, one alive at a time",
@@ -120,6 +120,14 @@ class DurableResults:
             ],
             "notes": self.notes,
         }
+
+
+def scheduling() -> str:
+    """Whether store and load go before other programs, as ``chrt`` makes them."""
+    if not hasattr(os, "sched_getscheduler"):
+        return "as usual"
+    first = os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR}
+    return "real time: store and load go before other programs" if first else "as usual"
 
 
 def render(results: DurableResults) -> str:
