@@ -21,7 +21,7 @@ STORES = (
     *("sqlite-1", "sqlite-1000"),
     *("redis-memory", "sink"),
 )
-LIMITS = {"--mail-entries": "100000000", "--mail-bytes": "100000000000"}
+LIMITS = {"--mail-entries": "100000000", "--mail-bytes": "100000000000", "--mail-total": "100000000000"}
 DELAY = """#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
