@@ -445,12 +445,14 @@ class RelayClient(Receiving, Places):
 
     def _take_back(self, post: RefusedPost) -> bool:
         """Tell of a refused post that nobody waits for."""
-        self._note_refusal(Refused(post.code, "POST", post.explanation))
+        told = self._on_refused is not None
+        self._note_refusal(Refused(post.code, "POST", post.explanation), told)
         tell(self._on_refused, post)
-        return self._on_refused is not None
+        return told
 
-    def _note_refusal(self, refused: Refused) -> None:
+    def _note_refusal(self, refused: Refused, told: bool = False) -> None:
         if self._refused is None:
             self._refused = refused
+        if not told and self._refused_count == 0:
             log.warning("a message for whose outcome nobody waits was refused: %s", refused)
         self._refused_count += 1

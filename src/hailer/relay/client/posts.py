@@ -153,6 +153,8 @@ class Poster:
         """Close the outbox; what is in it stays there."""
         if self._journal is not None:
             await self._journal.close()
+        elif self.count:
+            log.warning("%d posts were not known to be stored at the end: drain() waits for them", self.count)
 
     # what happens to the connection
 
