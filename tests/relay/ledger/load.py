@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.relay.ledger.book import Ledger, Verdicts
-from tests.relay.ledger.parties import Poster, Taker
+from tests.relay.ledger.parties import Poster, Taker, waiting_mail
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,6 +32,7 @@ class Load:
         window: int = 100,
         rooms: bool = True,
         patience: float = 10.0,
+        seed: int = 0,
         dial: Dial | None = None,
     ) -> None:
         self.relay = relay
@@ -40,7 +41,16 @@ class Load:
         names = tuple(f"r{number}" for number in range(receivers))
         each = [f"#s{number}" for number in range(senders)] if rooms else []
         self.takers = [
-            Taker(dial, name, self.ledger, rooms=tuple(each), cursor=cursor, goes=goes, patience=patience)
+            Taker(
+                dial,
+                name,
+                self.ledger,
+                rooms=tuple(each),
+                cursor=cursor,
+                goes=goes,
+                patience=patience,
+                seed=seed,
+            )
             for name in names
         ]
         to: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
@@ -53,6 +63,7 @@ class Load:
                 forgets=0.3 if number < forgetful else 0.0,
                 window=window,
                 patience=patience,
+                seed=seed,
             )
             for number in range(senders)
         ]
@@ -73,6 +84,12 @@ class Load:
             poster.check(seconds)
         self.ledger.wait(seconds, taken_by=tuple(taker.name for taker in self.takers))
         return self.end()
+
+    def acknowledge_all(self) -> None:
+        """Once all is taken: have the relay know it."""
+        for taker in self.takers:
+            left = waiting_mail(self.relay.dial, taker.name, taker.session, taker.cursor)
+            assert left == 0, f"{left} entries wait for {taker.name}, which has taken all"
 
     def end(self) -> Verdicts:
         """Everybody hangs up."""

@@ -84,10 +84,14 @@ class Stream:
     def drain(self) -> list[Event]:
         """All that comes before the answer to a PING that is sent now."""
         self.say(b"PING drained")
-        events: list[Event] = []
-        while not events or events[-1] != Event((b"PONG", b"drained")):
-            events += self.receive()
-        return events[:-1]
+        before: list[Event] = []
+        while True:
+            events = self.receive()
+            for place, event in enumerate(events):
+                if event.words == (b"PONG", b"drained"):
+                    self.unread(events[place + 1 :])
+                    return before
+                before.append(event)
 
     def read_to_the_end(self) -> None:
         """Wait until the relay has closed, or reset, the connection."""
