@@ -2,13 +2,14 @@
 #   make run     set up and start the relay on tcp://localhost:16273
 #   make test    set up and run the tests
 #   make check   lint, types and the dependency contracts
+#   make soak    the long forms of the tests of mail, loss and limits, and fuzzing; about an hour
 #   make bench   measure the relay beside its peers
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench format lock clean
+.PHONY: run test check soak bench format lock clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hailer needs Python 3.11 or later: $$($(PYTHON) --version) is older; name another with make PYTHON=python3.12"; exit 1; }
@@ -26,6 +27,11 @@ test: $(READY)
 
 check: $(READY)
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+soak: $(READY)
+	@HAILER_LONG=1 $(BIN)/python -m pytest tests/relay $(ARGS)
+	@for target in relay client framings endpoints; do \
+		$(BIN)/python -m fuzz $$target && $(BIN)/python -m fuzz $$target --plain || exit 1; done
 
 format: $(READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
