@@ -5,9 +5,9 @@
 What is posted to the name (by `hailer send` or `RelayClient.post`) is stored by the relay, also while this
 program does not run.
 
-A receiver that dies between an effect and its acknowledgement gets the message again. So the number of the
-message is written down together with the effect, and given to the client as its cursor the next time: it
-passes over what was dealt with. Kill the program (`kill -9`) during the `--pause` to see it.
+A receiver that dies between an effect and its acknowledgement gets the message again. So the cursor of the
+message is written down together with the effect, and given to the client the next time: it passes over what
+was dealt with. Kill the program (`kill -9`) during the `--pause` to see it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hailer.text import printable
 
 TABLES = (
     "create table if not exists orders(sender text, text text)",
-    "create table if not exists dealt_with(one integer primary key check (one = 1), number integer)",
-    "insert or ignore into dealt_with values(1, 0)",
+    "create table if not exists dealt_with(one integer primary key check (one = 1), cursor text)",
+    "insert or ignore into dealt_with values(1, '')",
 )
 
 
@@ -34,15 +34,15 @@ def serve(database: sqlite3.Connection, name: str, relay: str, pause: float) -> 
     with database:
         for statement in TABLES:
             database.execute(statement)
-    (cursor,) = database.execute("select number from dealt_with").fetchone()
+    (cursor,) = database.execute("select cursor from dealt_with").fetchone()
     with RelayClient(name, relay, cursor=cursor) as client:
-        print(f"taking orders after {cursor}", flush=True)
+        print(f"taking orders after {cursor or 'none'}", flush=True)
         for message in client:
             if message.number is None:
                 continue  # a live message: nobody keeps it, so that it could be counted
             with database:  # one transaction: both of these are on disk, or none
                 database.execute("insert into orders values(?, ?)", (message.sender, message.text))
-                database.execute("update dealt_with set number = ?", (message.number,))
+                database.execute("update dealt_with set cursor = ?", (message.cursor,))
             print(f"took {message.number} of {message.sender}: {printable(message.text)}", flush=True)
             time.sleep(pause)
             message.ack()

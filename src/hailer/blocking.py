@@ -60,6 +60,7 @@ class Message:
     payload: bytes
     _client: RelayClient | None = field(default=None, repr=False, compare=False)
     number: int | None = None
+    cursor: str | None = None
 
     @property
     def text(self) -> str:
@@ -113,7 +114,7 @@ class RelayClient:
         on_ask: AskHandler | None = None,
         outbox: str | Path | None = None,
         post_limit: int = 10_000,
-        cursor: int = 0,
+        cursor: int | str = "",
         queue_limit: int = 10_000,
         heartbeat: float | None = 30.0,
         retry_delay: float = 0.5,
@@ -294,7 +295,7 @@ class RelayClient:
     async def _fill(self, timeout: float | None) -> None:
         # What was taken goes into the queue in the same step: nothing is lost if the caller is interrupted.
         for message in await self._client.receive_many(timeout):
-            taken = Message(message.sender, message.to, message.payload, self, message.number)
+            taken = Message(message.sender, message.to, message.payload, self, message.number, message.cursor)
             self._taken.append(taken)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:

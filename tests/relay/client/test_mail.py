@@ -416,8 +416,8 @@ async def test_new_mail_comes_though_the_relay_has_lost_its_store(tmp_path: Path
             for number in range(5):
                 await ann.post("bob", f"early {number}")
             messages = [await bob.receive(5) for _ in range(5)]
-            cursor = messages[-1].number or 0
-            await bob.ack(cursor)
+            cursor = messages[-1].cursor or ""
+            await messages[-1].ack()
         with RelayServer(settings):
             while "bob" not in await who(ann):
                 pass

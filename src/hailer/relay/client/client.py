@@ -114,8 +114,8 @@ class RelayClient(Receiving, Places):
         outbox: a file that keeps what is posted until it is stored, over the end of the program; for one
             client at a time. It is made if it is not there. Without one, posts wait in memory.
         post_limit: posts that wait to be stored before `post` waits to take more (also at 64 MiB).
-        cursor: mail up to this number has been dealt with, as the receiver's own records say: it is
-            acknowledged and not given again.
+        cursor: mail up to this one has been dealt with, as the receiver's own records say: `Message.cursor`
+            of the last, or its number alone. It is acknowledged and not given again.
         queue_limit: messages that wait to be received before the client stops reading.
         heartbeat: seconds of silence before the relay is asked whether it is still there, and again until
             it is given up for lost; None never asks.
@@ -147,7 +147,7 @@ class RelayClient(Receiving, Places):
         on_ask: AskHandler | None = None,
         outbox: str | Path | None = None,
         post_limit: int = 10_000,
-        cursor: int = 0,
+        cursor: int | str = "",
         queue_limit: int = 10_000,
         heartbeat: float | None = 30.0,
         retry_delay: float = 0.5,

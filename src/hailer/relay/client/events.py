@@ -54,6 +54,7 @@ class Message:
         to: this client's name, or the room.
         payload: the bytes as they were sent.
         number: of the entry in the mailbox, counting up; None for a live message.
+        store: what the relay's store is known by, in which the number counts; empty for a live message.
     """
 
     sender: str
@@ -61,6 +62,16 @@ class Message:
     payload: bytes
     _replier: Replier | None = field(default=None, repr=False, compare=False)
     number: int | None = None
+    store: str = ""
+
+    @property
+    def cursor(self) -> str | None:
+        """What to give a client as its `cursor` once this message and all before are dealt with.
+
+        It holds the number and what it counts in: a relay that has lost its store begins anew, and a number
+        alone would hide its mail. None for a live message.
+        """
+        return None if self.number is None else f"{self.store}:{self.number}"
 
     @property
     def text(self) -> str:
@@ -252,6 +263,7 @@ class Welcome:
         relay: the software of the relay.
         stored: every POST of the session up to this number is stored.
         mail: how many entries wait in the mailbox.
+        store: what the relay's store is known by, in which entries are numbered.
     """
 
     name: str
@@ -259,6 +271,7 @@ class Welcome:
     relay: str = ""
     stored: int = 0
     mail: int = 0
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True)

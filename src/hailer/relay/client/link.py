@@ -383,6 +383,7 @@ class Link:
             case Ping():
                 self.say_if_room(f"PONG {event.token}".rstrip().encode() + b"\n")
             case Welcome():
+                self._mailbox.count_in(event.store)
                 if self._welcome is not None and not self._welcome.done():
                     self._welcome.set_result(event)
             case Bye():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mailbox"]
 
+log = logging.getLogger("hailer.relay.client")
+
 
 class Mailbox:
     """Which entries of the mailbox have come over all connections of one client, and which are dealt with.
@@ -23,19 +26,38 @@ class Mailbox:
     first entry that is not dealt with; and only up to what came on the present connection, for the relay
     takes no ACK of what it has not sent there.
 
+    Numbers count in one store of the relay. If it has another one than before, it has lost what it had, and
+    its mail is numbered anew.
+
     Args:
-        cursor: entries up to this number are dealt with already.
+        cursor: entries up to this one are dealt with already: a number, or `Message.cursor` of the last one,
+            which also tells the store; empty for none.
+
+    Raises:
+        UsageError: it is neither.
     """
 
-    def __init__(self, cursor: int = 0) -> None:
-        self._received = cursor  # entries up to this one have been handed over
-        self._floor = cursor  # entries up to this one are dealt with
+    def __init__(self, cursor: int | str = "") -> None:
+        self._store, number = _parse(cursor)
+        self._received = number  # entries up to this one have been handed over
+        self._floor = number  # entries up to this one are dealt with
         self._open: deque[int] = deque()  # those after the floor that were handed over
         self._done: set[int] = set()  # those among them that are dealt with, behind one that is not
         self._seen = 0  # the last that came on this connection
         self._said = 0  # the last ACK on this connection
         self._say: Callable[[bytes], None] | None = None
         self._due = False
+        self._began_anew = False
+
+    def count_in(self, store: str) -> None:
+        """Take note of the store in which what comes from now on is numbered."""
+        if self._store and store != self._store:
+            log.warning("the relay has another store than before: what that one kept is lost")
+            self._received = self._floor = 0
+            self._open.clear()
+            self._done.clear()
+            self._began_anew = True
+        self._store = store
 
     def begin(self, say: Callable[[bytes], None]) -> None:
         """Begin a new connection.
@@ -67,6 +89,8 @@ class Mailbox:
             UsageError: no such entry came.
         """
         if number > self._received:
+            if self._began_anew:
+                return  # it was of the store that is lost
             raise UsageError(f"mail {number} has not come: acknowledge what was received")
         if number <= self._floor:
             return
@@ -89,3 +113,13 @@ class Mailbox:
         if not self._due and min(self._floor, self._seen) > self._said:
             self._due = True
             asyncio.get_running_loop().call_soon(self.flush)
+
+
+def _parse(cursor: int | str) -> tuple[str, int]:
+    """The store and the number of a cursor."""
+    store, _, number = str(cursor).rpartition(":")
+    if not (number or store):
+        return "", 0
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise UsageError(f"{cursor!r} is no cursor: give Message.cursor of the last message dealt with")
+    return store, int(number)

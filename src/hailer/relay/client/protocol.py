@@ -74,6 +74,7 @@ class ClientProtocol:
         self._heads: dict[bytes, tuple[str, str]] = {}
         self._greeted = False
         self._broken = False
+        self._store = ""
 
     def feed(self, data: bytes) -> list[Event | FramingError]:
         """Take what was read.
@@ -225,12 +226,15 @@ class ClientProtocol:
             return Message(_name(words[1]), _place(words[2]), text, self._replier)
         if verb == b"MAIL" and text is not None and len(words) == 4:
             number = _number(words[1])
-            return Message(_name(words[2]), _place(words[3]), text, self._replier, number)
+            return Message(_name(words[2]), _place(words[3]), text, self._replier, number, self._store)
         make = _EVENTS.get(verb)
         if make is None:
             return Other(verb.decode())
         try:
-            return make(words[1:], text)
+            event = make(words[1:], text)
+            if type(event) is Welcome:
+                self._store = event.store
+            return event  # noqa: TRY300 (what is raised above is what is meant)
         except (ValueError, TypeError):  # too few or too many words, or a text too much or too little
             raise _no_relay("a line with something missing or too much", b" ".join(words)) from None
 
@@ -360,7 +364,8 @@ def _welcome(words: list[bytes], text: bytes | None) -> Event:
     name, *rest = words
     options = {key: value.decode() for key, _, value in (word.partition(b"=") for word in rest)}
     stored, mail = (_number(options.get(key, "0").encode()) for key in (b"stored", b"mail"))
-    return Welcome(_name(name), options.get(b"session", ""), options.get(b"relay", ""), stored, mail)
+    session, relay, store = (options.get(key, "") for key in (b"session", b"relay", b"store"))
+    return Welcome(_name(name), session, relay, stored, mail, store)
 
 
 def _beat(make: type[Ping | Pong]) -> Callable[[list[bytes], bytes | None], Event]:

@@ -109,6 +109,7 @@ class Loaded:
     """All that a store holds but the entries themselves.
 
     Attributes:
+        store: what this store is known by, so that who keeps the number of an entry knows what it counts in.
         age: see `Batch`.
         boxes: every mailbox.
         senders: every session that has posted.
@@ -118,6 +119,7 @@ class Loaded:
             forgotten, so that a cursor kept by the owner of a name that comes back hides nothing new.
     """
 
+    store: str = field(default="", compare=False)
     age: int = 0
     boxes: list[Box] = field(default_factory=list)
     senders: list[Sender] = field(default_factory=list)

@@ -68,6 +68,7 @@ class Mail:
     Attributes:
         boxes: the mailboxes.
         journal: what is to be stored.
+        store: what the store is known by.
         trouble: why the store takes nothing now; empty when it does.
         stirred: there may be work for the store.
     """
@@ -76,6 +77,7 @@ class Mail:
         self._relay = relay
         self.journal = Journal(relay.clock)
         self.boxes = Boxes(relay.limits, self.journal)
+        self.store = "none"
         self.trouble = ""
         self.stirred = False
         self._ending = False
@@ -94,6 +96,7 @@ class Mail:
         """Take what the store holds, at the start."""
         self.journal.load(loaded)
         self.boxes.load(loaded)
+        self.store = loaded.store or self.store
         self.boxes.keep(self._relay.accounts)
 
     @property

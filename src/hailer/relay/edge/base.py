@@ -113,12 +113,7 @@ class Edge(ABC):
             StoreError: it cannot be read.
         """
         self.relay.clock.now = time.monotonic()
-        loaded = store.load()
-        if not loaded.boxes and loaded.next_entry == 1:
-            # A new store, perhaps in the place of one that is lost, or was memory. Receivers know by its
-            # number what they had, so what is numbered now has to lie above all that was numbered then.
-            loaded.next_entry = int(time.time() * 1000)
-        self.relay.mail.load(loaded)
+        self.relay.mail.load(store.load())
         self._store = store
 
     def detach(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ class MemoryStore:
     """A `hailer.relay.store.base.Store` in memory: for mail that need not survive its relay."""
 
     def __init__(self) -> None:
+        self._name = secrets.token_hex(6)
         self._age = 0
         self._next_box = 1
         self._next_entry = 1
@@ -28,6 +30,7 @@ class MemoryStore:
     def load(self) -> Loaded:
         """All that is held but the entries."""
         return Loaded(
+            store=self._name,
             age=self._age,
             boxes=list(self._boxes.values()),
             senders=list(self._senders.values()),
