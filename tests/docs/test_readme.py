@@ -71,7 +71,9 @@ def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
                     ben.stdin.write(line.partition(" :")[2] + "\n")
                     ben.stdin.flush()
                 said = heard.readline().decode().rstrip("\r\n")
-                pattern, actual = (re.sub(r"((session|store)=|hailer/)\S+", r"\1X", text) for text in (line, said))
+                pattern, actual = (
+                    re.sub(r"((session|store)=|hailer/)\S+", r"\1X", text) for text in (line, said)
+                )
                 assert actual == pattern
         finally:
             for process in started:

@@ -417,7 +417,7 @@ async def test_new_mail_comes_though_the_relay_has_lost_its_store(tmp_path: Path
                 await ann.post("bob", f"early {number}")
             messages = [await bob.receive(5) for _ in range(5)]
             cursor = messages[-1].cursor or ""
-            await messages[-1].ack()
+            await bob.ack(messages[-1].number or 0)
         with RelayServer(settings):
             while "bob" not in await who(ann):
                 pass

@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from hailer.relay.core.session import Session
     from hailer.relay.core.work import Work
 
-_PAGE = 256 * 1024
+_PAGE = 512 * 1024
 """Bytes of mail that are read for one reader at once."""
 
-_ROOM = 256 * 1024
+_ROOM = 512 * 1024
 """Bytes that may wait for a reader when new mail is put on top of them, and not read for it later."""
 
 _LOW = 64 * 1024
 """Bytes that are left of a reader's page when the next one is read."""
 
-_READS = 8
+_READS = 16
 """Readers whose pages are one piece of work."""
 
 _MOST_UNSTORED = 16 << 20

@@ -38,22 +38,9 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         return False
     lines = block.split(b"\n")
     lines.pop()
-    texts: dict[bytes, list[bytes]] = {}
-    number = poster.accepted
-    for line in lines:
-        head, colon, text = line.partition(b" :")
-        words = head.split(b" ")
-        number += 1
-        # b"%d" % is what int() of a word like b"+1" or b"1_0" is not: exactly this number, as it is written
-        if len(words) != 3 or not colon or words[0] != b"POST" or words[1] != b"%d" % number:
-            return False
-        same = texts.get(words[2])
-        if same is None:
-            texts[words[2]] = [text]
-        else:
-            same.append(text)
-    if len(texts) > 1 and len({to.lower() for to in texts}) < len(texts):
-        return False  # one name written in two ways: what was grouped would change its order
+    texts = _texts_to_one(lines, poster.accepted) or _texts_to_many(lines, poster.accepted)
+    if not texts:
+        return False
     new: list[tuple[Mailbox, list[bytes]]] = []
     for to, group in texts.items():
         box = mail.boxes.find(to)
@@ -71,6 +58,42 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
     relay.counters.received += len(lines)
     mail.posted(session, poster, len(lines))
     return True
+
+
+def _texts_to_one(lines: list[bytes], accepted: int) -> dict[bytes, list[bytes]]:
+    """The texts of posts that all go to the same name and are numbered as they should be; empty if not.
+
+    All heads are foretold and compared at once: half the time of taking each line apart.
+    """
+    words = lines[0].split(b" ", 3)
+    if len(words) < 4:
+        return {}
+    head = b"POST %%d %s :" % words[2] if b"%" not in words[2] else b""
+    heads = [head % number for number in range(accepted + 1, accepted + 1 + len(lines))] if head else []
+    if not heads or not all(map(bytes.startswith, lines, heads)):
+        return {}
+    return {words[2]: [line[len(head) :] for line, head in zip(lines, heads, strict=True)]}
+
+
+def _texts_to_many(lines: list[bytes], accepted: int) -> dict[bytes, list[bytes]]:
+    """The texts of posts by their receivers; empty if one is no post, or not numbered as it should be."""
+    texts: dict[bytes, list[bytes]] = {}
+    number = accepted
+    for line in lines:
+        head, colon, text = line.partition(b" :")
+        words = head.split(b" ")
+        number += 1
+        # b"%d" % is what int() of a word like b"+1" or b"1_0" is not: exactly this number, as it is written
+        if len(words) != 3 or not colon or words[0] != b"POST" or words[1] != b"%d" % number:
+            return {}
+        same = texts.get(words[2])
+        if same is None:
+            texts[words[2]] = [text]
+        else:
+            same.append(text)
+    if len(texts) > 1 and len({to.lower() for to in texts}) < len(texts):
+        return {}  # one name written in two ways: what was grouped would change its order
+    return texts
 
 
 def post(relay: Relay, session: Session, words: list[bytes], text: bytes) -> None:

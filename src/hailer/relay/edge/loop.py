@@ -194,6 +194,7 @@ class LoopEdge(LayeredEdge):
                     self._fault(link, error)
             if self.relay.mail.stirred:
                 self._give_work()
+                break  # the store's thread wants the global lock, which waiting in the event loop gives up
             if self._stops:
                 break  # the event loop is to get to it soon
         if self.relay.deadline < self._timer_at:
