@@ -398,6 +398,30 @@ async def test_the_relay_restarts(tmp_path: Path, clients: Clients) -> None:
             assert [(await again.receive(5)).text for _ in range(2)] == ["before", "meanwhile"]
 
 
+async def test_an_outbox_is_emptied_by_the_next_client(
+    tmp_path: Path, clients: Clients, eventually: Callable[..., Any]
+) -> None:
+    listen, box = Endpoint.parse(f"unix:{tmp_path}/relay.sock"), tmp_path / "box"
+    settings = Settings(listen=(listen,), store=str(tmp_path / "mail.db"), drain=0.5)
+    async with clients:
+        with RelayServer(settings):
+            await met(clients, listen, "bob")
+            ann = await clients("ann", listen, outbox=box)
+            await ann.post("bob", "stored")
+        await eventually(lambda: not ann.connected)
+        await ann.post("bob", "kept", confirm=False)
+        waiting = asyncio.ensure_future(ann.post("bob", "kept too"))
+        await eventually(lambda: ann.posts_waiting == 2)
+        await ann.close()
+        with pytest.raises(ConnectionLost, match="stays in the outbox"):
+            await waiting
+        with RelayServer(settings):
+            ann = await clients("ann", listen, outbox=str(box))
+            await ann.drain()
+            bob = await clients("bob", listen)
+            assert [(await bob.receive(5)).text for _ in range(3)] == ["stored", "kept", "kept too"]
+
+
 async def who(client: Client) -> list[str]:
     """Who is here; a listing that was lost with its connection is asked for again."""
     while True:

@@ -60,6 +60,7 @@ class Journal:
         try:
             held = await loop.run_in_executor(self._thread, self._outbox.open, name, session)
         except BaseException:
+            self._thread.submit(self._outbox.close)  # who gave up waiting must not keep others out of it
             self._thread.shutdown(wait=False)
             raise
         self._task = loop.create_task(self._work(on_kept, on_broken), name="hailer-outbox")
