@@ -74,11 +74,18 @@ class TestPostAndAck:
         member = connect(Endpoint.parse(relay), "member")
         member.send("JOIN #news\nQUIT")
         member.until("BYE :you quit")
+        watcher = connect(Endpoint.parse(relay), "watcher")
+        watcher.send("JOIN #news")
+        watcher.expect("JOINED #news watcher")
         done = hailer("send", "#news", "x", "--post", "--relay", relay)
+        guest = watcher.expect("JOINED #news ", "MAIL ", "LEFT #news ")[0].split()[2]
+        watcher.send("POST 1 #news :nobody will fetch this for a guest")
+        watcher.expect("STORED 1")
+        assert "mail=0" in connect(Endpoint.parse(relay)).login(guest)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"stored\n", b"")
         arguments = ("--relay", relay, "--name", "member", "--timeout", "5")
         done = hailer("recv", "--count", "1", "--ack", "--json", *arguments)
-        assert json.loads(done.stdout)["to"] == "#news"
+        assert json.loads(done.stdout)["text"] == "x"
 
     def test_an_outbox_needs_a_name(self, hailer: Run, relay: str, tmp_path: Path) -> None:
         for more in ([], ["--post"], ["--name", "ann"]):

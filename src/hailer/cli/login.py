@@ -9,11 +9,11 @@ import re
 import secrets
 import stat
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hailer.errors import DialError, Refused, UsageError
+from hailer.errors import DialError, HailerError, Refused, UsageError
 from hailer.net import backoff
 from hailer.relay.client.client import RelayClient
 from hailer.relay.client.keeper import within
@@ -28,6 +28,7 @@ __all__ = ["as_room", "logged_in", "made_up_name", "read_token"]
 
 _TOKEN_LIMIT: Final = 4096
 _NAMES_TRIED: Final = 5
+_PARTING: Final = 1.0
 
 
 @asynccontextmanager
@@ -76,7 +77,17 @@ async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> Async
         notes.detail(f"{one.name} is logged in at {options.relay}")
         yield one
     finally:
+        if options.name is None:
+            await _leave_for_good(one)
         await one.close()
+
+
+async def _leave_for_good(client: RelayClient) -> None:
+    """Leave the rooms, which would post to the mailbox of a made-up name that nobody will have again."""
+    with suppress(HailerError, TimeoutError):
+        async with asyncio.timeout(_PARTING):
+            for room in client.rooms if client.connected else ():
+                await client.leave(room)
 
 
 def as_room(word: str) -> str:

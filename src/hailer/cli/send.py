@@ -82,7 +82,7 @@ def command(
             await sender.begin(client)
             async for lines in _texts(text):
                 await sender.send(lines)
-            await sender.end(made_up=options.name is None)
+            await sender.end()
         return sender.code
 
     run(work())
@@ -184,19 +184,18 @@ class _Sender:
         if lost is not None:
             raise lost
 
-    async def end(self, *, made_up: bool) -> None:
-        """Wait for what is left from before; leave the room for good if nobody will have this name again."""
-        if self._outbox is not None:
-            try:
-                await self._client.drain()
-            except Refused:
-                pass  # it was told
-            except TimedOut:
-                raise TimedOut(
-                    f"{self._client.posts_waiting} messages are not stored yet: run again with {self._outbox}"
-                ) from None
-        if made_up and self._to.startswith("#"):
-            await self._client.leave(self._to)
+    async def end(self) -> None:
+        """Wait for what is left from before."""
+        if self._outbox is None:
+            return
+        try:
+            await self._client.drain()
+        except Refused:
+            pass  # it was told
+        except TimedOut:
+            raise TimedOut(
+                f"{self._client.posts_waiting} messages are not stored yet: run again with {self._outbox}"
+            ) from None
 
     def _told_late(self, post: RefusedPost) -> None:
         """Tell of a refused post from before."""
