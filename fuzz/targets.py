@@ -22,7 +22,7 @@ class Target(NamedTuple):
     Attributes:
         run: takes the bytes.
         words: what its inputs are likely to be made of.
-        seconds: what an input of at most 64 KiB may take: most targets parse it twice.
+        seconds: what an input of at most 64 KiB may take: most targets parse it twice, and compare.
     """
 
     run: Callable[[bytes], None]
@@ -183,6 +183,6 @@ TARGETS = {
     # 64 KiB are up to 13,000 commands; what they are answered, such as HELP each time, is looked at as well
     "relay": Target(relay, _RELAY_WORDS, 0.3),
     "client": Target(client, (*_CLIENT_WORDS, *_NAMES, *_TAILS, *_NUMBERS), 0.01),
-    "framings": Target(framings, _FRAMING_WORDS, 0.01),
+    "framings": Target(framings, _FRAMING_WORDS, 0.015),
     "endpoints": Target(endpoints, (*_SCHEMES, *_HOSTS), 0.01),
 }
