@@ -519,6 +519,11 @@ class Machine(RuleBasedStateMachine):
         self.driver.pass_time(seconds)
         self._after()
 
+    @rule(years=st.sampled_from([-10.0, 10.0, -1 / 8766, 1 / 8766]))
+    def move_the_wall_clock(self, years: float) -> None:
+        """It is for what people read: nothing comes to be otherwise by it."""
+        self.driver.relay.clock.wall += years * 365.25 * 86400
+
     @rule(works=st.booleans())
     def let_the_store_work(self, works: bool) -> None:
         self.driver.store_works = works
