@@ -303,11 +303,11 @@ def test_whatever_happens_each_post_is_stored_once_in_order(tens: int) -> None:
         await scene.end()
 
     with patch.object(posts, "_RETRY", 0.0):
-        for seed in range(20 * tens, 20 * tens + 20):
+        for seed in range(10 * tens, 10 * tens + 10):
             asyncio.run(run(seed))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 async def test_with_an_outbox_also_when_the_client_is_killed(tmp_path: Path, seed: int) -> None:
     scene = Scene(tmp_path / "box")
     with patch.object(posts, "_RETRY", 0.0):
