@@ -30,6 +30,7 @@ class Load:
         forgetful: int = 1,
         goes: float = 0.02,
         window: int = 100,
+        size: int = 40,
         rooms: bool = True,
         patience: float = 10.0,
         seed: int = 0,
@@ -62,6 +63,7 @@ class Load:
                 to | dict.fromkeys(each[number : number + 1], names),
                 forgets=0.3 if number < forgetful else 0.0,
                 window=window,
+                size=size,
                 patience=patience,
                 seed=seed,
             )

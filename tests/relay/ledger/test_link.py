@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LONG = os.environ.get("HAILER_LONG") == "1"
 
 BREAKS = ("cut", "reset", "stall", "late")
-TIMES = 100 if LONG else 3
+TIMES = 50 if LONG else 3
 """How often each kind of break has to have happened."""
 
 
@@ -28,8 +28,8 @@ TIMES = 100 if LONG else 3
 def test_a_bad_link_loses_and_doubles_nothing(tmp_path: Path, take_down: TakeDown) -> None:
     """Each party talks through the proxy; half-dead connections that the relay believes in are taken over."""
     with RelayProcess(tmp_path, None, *ROOMY) as relay:
-        proxy = Proxy(lambda: relay.address, random.Random(7), fates=(*BREAKS, *BREAKS, "slow"))
-        with proxy, Load(relay, dial=proxy.dial, forgetful=0, patience=0.5) as load:
+        proxy = Proxy(lambda: relay.address, random.Random(7), fates=(*BREAKS, "slow"), bytes_till=10_000)
+        with proxy, Load(relay, dial=proxy.dial, forgetful=0, patience=0.5, window=20, size=200) as load:
             load.start()
             while min(proxy.met[fate] for fate in BREAKS) < TIMES:
                 more = load.ledger.acknowledgements + 100
