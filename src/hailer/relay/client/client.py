@@ -32,7 +32,6 @@ from hailer.relay.client.events import (
     RefusedPost,
 )
 from hailer.relay.client.inbox import Inbox
-from hailer.relay.client.journal import Journal
 from hailer.relay.client.keeper import Keeper, tell, within
 from hailer.relay.client.line import Post
 from hailer.relay.client.link import Link
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from hailer.relay.client.answers import AskHandler
     from hailer.relay.client.events import Presence
+    from hailer.relay.client.journal import Journal
     from hailer.transport import Transport
 
 __all__ = ["DEFAULT_RELAY", "RelayClient"]
@@ -181,7 +181,7 @@ class RelayClient(Receiving, Places):
         self._posts = Poster(
             limit=post_limit,
             on_refused=self._take_back,
-            journal=None if outbox is None else Journal(Path(outbox)),
+            journal=None if outbox is None else _journal(Path(outbox)),
         )
         self._keeper = Keeper(
             endpoint,
@@ -456,3 +456,9 @@ class RelayClient(Receiving, Places):
         if not told and self._refused_count == 0:
             log.warning("a message for whose outcome nobody waits was refused: %s", refused)
         self._refused_count += 1
+
+
+def _journal(outbox: Path) -> Journal:
+    from hailer.relay.client.journal import Journal  # noqa: PLC0415 (SQLite, for those who keep posts)
+
+    return Journal(outbox)
