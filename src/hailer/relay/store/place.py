@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from hailer.errors import StoreError
 
-__all__ = ["default_path", "flush_again", "prepare"]
+__all__ = ["default_path", "flush_again", "lengthen", "prepare"]
 
 _PIECE = 1 << 20
 
@@ -90,6 +91,27 @@ def flush_again(path: Path) -> None:
                 fcntl.fcntl(opened, fcntl.F_FULLFSYNC)
     finally:
         os.close(opened)
+
+
+def lengthen(path: Path, size: int) -> None:
+    """Have a file be so long at least, by zeros behind what it holds, if its disk has room for them.
+
+    A flush of a file that has grown waits for the file system's own journal, in which everybody's changes
+    stand; of one that is only written over it does not: that takes half the time.
+
+    Args:
+        path: of a write-ahead log, for which zeros are no more than its end.
+        size: bytes.
+    """
+    with suppress(OSError):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            missing = size - os.fstat(opened).st_size
+            if missing > 0:
+                os.pwrite(opened, bytes(missing), size - missing)
+                os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _make_directories(directory: Path) -> None:

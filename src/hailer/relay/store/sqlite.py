@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from hailer.errors import StoreError
 from hailer.relay.core.batch import Box, Loaded, Member, Page, Segment, Sender
 from hailer.relay.store import schema
-from hailer.relay.store.place import flush_again, prepare
+from hailer.relay.store.place import flush_again, lengthen, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -218,6 +218,7 @@ class SqliteStore:
                 )
         for statement in schema.PREPARE:
             db.execute(statement)
+        lengthen(Path(f"{self.path}-wal"), _AT_LAST * _PAGE)
 
     def _checkpoint(self, how: str) -> None:
         """Copy the log into the database and flush that; what is written next begins the log again."""
