@@ -70,6 +70,17 @@ class SmallDisk:
         self._holder.communicate(b"\n")
 
 
+def slow_from_the_start(seconds: float) -> tuple[str, ...]:
+    """What runs a program for which each flush lasts so much longer."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is needed to tamper with system calls")
+    inject = f"--inject=fsync,fdatasync:delay_enter={seconds * 1e6:.0f}"
+    before = ("strace", "--follow-forks", "--output=/dev/null", "--trace=fsync,fdatasync", inject)
+    if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+    return before
+
+
 class Tampering:
     """Makes flushing to disk fail or last in a running process, by strace, as long as the block lasts.
 

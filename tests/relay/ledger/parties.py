@@ -266,6 +266,7 @@ class Poster(Party):
         self._made: list[tuple[Value, str, bytes]] = []
         self._stored = 0
         self._next = 1
+        self._asked = False
         self._fence = b""
         self._pause = threading.Event()
 
@@ -295,7 +296,7 @@ class Poster(Party):
             self.forgotten += 1
             self._begin_anew(self.session, self._made[self._stored :])
         self._acknowledge(stored)
-        self._next, self._fence = stored + 1, b""
+        self._next, self._fence, self._asked = stored + 1, b"", False
         rooms = [room for room in self.to if room.startswith("#")]
         if self.connections == 1 and rooms:
             stream.say(*(b"JOIN " + room.encode() for room in rooms))
@@ -310,7 +311,10 @@ class Poster(Party):
         stream.say(b"QUIT")
 
     def _post(self, stream: Stream) -> None:
-        last = self._stored + self.window
+        """Post some, and ask for a word before the rest: so posts come while others are being stored."""
+        if self._asked:
+            return
+        last = min(self._stored + self.window, self._next + self.dice.randrange(self.window // 2 + 1))
         while len(self._made) < last and not self._makes_no_more():
             to = self.dice.choice(list(self.to))
             value = Value(self.name, self._serial)
@@ -324,13 +328,16 @@ class Poster(Party):
             posts.append(stream.post(self._next, to, payload))
             self._next += 1
         if posts:
-            stream.sock.sendall(b"".join(posts))
+            self._asked = True
+            stream.sock.sendall(b"".join(posts) + b"PING more\n")
 
     def _heed(self, stream: Stream, event: Event) -> None:
         if event.verb == b"STORED":
             self._acknowledge(int(event.words[1]))
         elif event.verb == b"BYE":
             raise ConnectionResetError(str(event))
+        elif event.verb == b"PONG" and event.words[1] == b"more":
+            self._asked = False
         elif event.verb == b"PONG" and event.words[1] == self._fence:
             self._fence = b""
             self._pause.wait(0.01)  # what it was refused for does not pass in no time

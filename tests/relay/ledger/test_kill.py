@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.relay.ledger.disks import slow_from_the_start
 from tests.relay.ledger.load import ROOMY, Load
 from tests.relay.ledger.running import RelayProcess
 
@@ -56,6 +57,19 @@ def test_kill_9_loses_nothing_acknowledged(
         )
         assert median(took) < 2
         load.acknowledge_all()
+
+
+@pytest.mark.timeout(900 if LONG else 60)
+def test_kill_9_between_word_and_disk(tmp_path: Path, take_down: TakeDown) -> None:
+    """A commit lasts so long that it is there that the relay dies, most times: nothing was said too early."""
+    before, kills = slow_from_the_start(0.02), max(KILLS // 4, 4)
+    with RelayProcess(tmp_path, None, *ROOMY, before=before) as relay, Load(relay, window=20) as load:
+        load.start()
+        kill_under_load(load, kills, acknowledged=(20, 200))
+        found = load.finish()
+    take_down({"kills": kills} | found.row(), "each commit 20 ms longer")
+    found.check()
+    assert not any(poster.forgotten for poster in load.posters)
 
 
 @pytest.mark.timeout(120)
