@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 LONG = os.environ.get("HAILER_LONG") == "1"
 ROUNDS = 10 if LONG else 1
 
-LATEST = 0.25
-"""Seconds that a live round trip may take at p99, on a machine that does other things as well; a commit that
-held it up would be at least as long here."""
+LATEST = 1.0
+"""Seconds that a live round trip may take at p99 while posts are refused, on a machine that does much else."""
 
 
 def refused(load: Load) -> int:
@@ -119,7 +118,7 @@ def test_a_slow_disk_delays_stored_and_nothing_else(tmp_path: Path, take_down: T
     take_down(found.row(), f"STORED after {late:.2f} s, live p99 {p99(times) * 1000:.1f} ms")
     found.check()
     assert late >= 0.2, "the disk was not slow: this tests nothing"
-    assert p99(times) < 0.1
+    assert p99(times) < 0.15, "a commit holds live messages up"
 
 
 def seconds_till_stored(stream: Stream) -> float:
