@@ -24,7 +24,7 @@ LONG = os.environ.get("HAILER_LONG") == "1"
 ROUNDS = 10 if LONG else 1
 
 LATEST = 1.0
-"""Seconds that a live round trip may take at p99 while posts are refused, on a machine that does much else."""
+"""Seconds that a live round trip may take at p99 while posts are refused; the machine may do much else."""
 
 
 def refused(load: Load) -> int:
