@@ -68,7 +68,7 @@ class Wire:
         small: have the system keep little of what is not read yet.
     """
 
-    def __init__(self, endpoint: Endpoint, *, timeout: float = 5.0, small: bool = False) -> None:
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 30.0, small: bool = False) -> None:
         if endpoint.scheme == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             address: str | tuple[str, int] = endpoint.path
@@ -149,7 +149,7 @@ class Wire:
 
     def hello(self, name: str, options: str = "") -> str:
         """Say HELLO; gives WELCOME's line."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while True:
             self.send(f"HELLO {name}{options}")
             line = self.line()

@@ -233,11 +233,11 @@ def test_our_client_for_asyncio_and_their_servers(build: Build, run: Run) -> Non
 
     async def ask() -> None:
         async with hailer.connect(f"tcp4://localhost:{ports[0]}", framing="eof") as connection:
-            assert await connection.receive(5) == b"Hello, world!"
+            assert await connection.receive(30) == b"Hello, world!"
         where = f"tcp4://localhost:{ports[1]}"
         async with hailer.connect(where, framing="raw", retries=50, retry_delay=0.1) as connection:
             await connection.send(b"from a task\n")
-            assert await connection.receive(5) == b"I got your message"
+            assert await connection.receive(30) == b"I got your message"
 
     asyncio.run(ask())
     assert acknowledging.rest() == "Here is the message: from a task\n\n"

@@ -85,11 +85,11 @@ async def converse(url: str) -> None:
         assert came == [b"text", b"\xff binary", b""]
         await connection.finish()
         with pytest.raises(EndOfStream):
-            await connection.receive(timeout=5)
+            await connection.receive(timeout=30)
     async with await hailer.connect(url, max_message=10) as connection:
         await connection.send(b"x" * 11)
         with pytest.raises(MessageTooLong):
-            await connection.receive(timeout=5)
+            await connection.receive(timeout=30)
 
 
 def test_its_asynchronous_server() -> None:

@@ -719,7 +719,7 @@ def test_a_peer_that_never_speaks_costs_only_its_deadline() -> None:
             started = time.monotonic()
             with pytest.raises(TimedOut, match=r"@other did not agree on TLS in time: "):
                 await wrap(one, soon(0.05))
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
             with pytest.raises(ConnectionLost):  # the peer sees it end
                 await other.push(b"anyone?")
 

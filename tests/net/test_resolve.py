@@ -190,7 +190,7 @@ def test_a_slow_look_up_is_left_at_the_deadline(stuck: Names, resolve_by: Resolv
     began = time.monotonic()
     with pytest.raises(TimedOut, match=r"looking up 'slow\.test' took more than 0\.05 seconds: "):
         resolve_by(Endpoint.parse("tcp://slow.test:80"), timeout=0.05)
-    assert 0.04 < time.monotonic() - began < 2
+    assert 0.04 < time.monotonic() - began < 10
 
 
 def test_stuck_look_ups_are_few_and_hold_nothing_else_up(stuck: Names) -> None:

@@ -240,7 +240,7 @@ def test_a_worker_that_is_killed_is_replaced_at_once() -> None:
         start = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         until(lambda: len(set(children(served.pid)) - {victim}) == 2)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < (1 if LONG else 10)
         assert first < set(children(served.pid))
 
 

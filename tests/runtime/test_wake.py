@@ -192,7 +192,7 @@ def test_deadlines_early_and_late(loop: str, kind: str) -> None:
             start = time.monotonic()
             with pytest.raises(TimedOut):
                 await transport.pull(10, start + seconds)
-            assert seconds <= time.monotonic() - start < seconds + 1
+            assert seconds <= time.monotonic() - start < seconds + 10
         # A deadline that has passed for one pull is none for the next.
         task = asyncio.ensure_future(transport.pull(10))
         await asyncio.sleep(0.05)

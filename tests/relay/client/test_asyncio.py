@@ -55,7 +55,7 @@ async def test_a_callback_may_start_a_task(tcp_relay: RelayServer) -> None:
 
     alice = RelayClient("alice", where, on_connected=connected)
     async with alice:
-        assert (await alice.receive(5)).text == "from the callback"
+        assert (await alice.receive(30)).text == "from the callback"
         await asyncio.gather(*tasks)
 
 

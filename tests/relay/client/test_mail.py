@@ -39,9 +39,9 @@ async def test_mail_waits_for_who_is_away(tcp_relay: RelayServer, clients: Clien
         await ann.post("bob", "one")
         await ann.post("bob", b"\xff\n\x00")
         bob = await clients("bob", where)
-        messages = [await bob.receive(5) for _ in range(2)]
+        messages = [await bob.receive(30) for _ in range(2)]
         await ann.send("bob", "live")
-        messages.append(await bob.receive(5))
+        messages.append(await bob.receive(30))
         assert [(m.sender, m.to, m.payload) for m in messages] == [
             ("ann", "bob", b"one"),
             ("ann", "bob", b"\xff\n\x00"),
@@ -54,12 +54,12 @@ async def test_mail_waits_for_who_is_away(tcp_relay: RelayServer, clients: Clien
         await bob.acknowledge(messages[2])  # nothing, for a live one
         await bob.close()
         again = await clients("bob", where)
-        assert (await again.receive(5)).number == second
+        assert (await again.receive(30)).number == second
         await again.ack(second or 0)
         await again.close()
         last = await clients("bob", where)
         await ann.send("bob", "that is all")
-        assert (await last.receive(5)).text == "that is all"
+        assert (await last.receive(30)).text == "that is all"
 
 
 async def test_many_posts_at_once_keep_their_order(tcp_relay: RelayServer, clients: Clients) -> None:
@@ -88,7 +88,7 @@ async def test_mail_to_a_room(tcp_relay: RelayServer, clients: Clients) -> None:
         await bob.close()
         await ann.post("#tea", "hello")
         bob = await clients("bob", where)
-        message = await bob.receive(5)
+        message = await bob.receive(30)
         assert (message.to, message.text) == ("#tea", "hello")
         assert message.number
 
@@ -112,7 +112,7 @@ async def test_what_cannot_be_posted(tcp_relay: RelayServer, clients: Clients) -
         with pytest.raises(Refused, match="nobody"):
             await ann.drain()
         assert [(post.to, post.payload, post.code) for post in refused] == [("nobody", b"x", "unknown")]
-        assert (await ann.receive(5)).text == "y"
+        assert (await ann.receive(30)).text == "y"
         await ann.drain()
         unconnected = clients.make("bob", where)
         with pytest.raises(UsageError):
@@ -137,11 +137,11 @@ async def test_a_full_mailbox_refuses_and_takes_again(clients: Clients) -> None:
             assert sorted(codes, key=str) == [None] * 5 + ["quota"] * 7
             bob = await clients("bob", where)
             for _ in range(5):
-                message = await bob.receive(5)
+                message = await bob.receive(30)
                 await bob.ack(message.number or 0)
             await bob.drain()  # the relay has heard of it
             await ann.post("bob", "there is room")
-            assert (await bob.receive(5)).text == "there is room"
+            assert (await bob.receive(30)).text == "there is room"
 
 
 async def test_acks_out_of_order_leave_earlier_mail_alone(tcp_relay: RelayServer, clients: Clients) -> None:
@@ -152,12 +152,12 @@ async def test_acks_out_of_order_leave_earlier_mail_alone(tcp_relay: RelayServer
         for number in range(5):
             await ann.post("bob", str(number))
         bob = await clients("bob", where)
-        numbers = [(await bob.receive(5)).number or 0 for _ in range(5)]
+        numbers = [(await bob.receive(30)).number or 0 for _ in range(5)]
         for index in (1, 0, 4, 3):
             await bob.ack(numbers[index])
         await bob.close()
         bob = await clients("bob", where)
-        assert [(await bob.receive(5)).text for _ in range(3)] == ["2", "3", "4"]
+        assert [(await bob.receive(30)).text for _ in range(3)] == ["2", "3", "4"]
 
 
 async def test_mail_does_not_come_twice_to_one_client(
@@ -169,11 +169,11 @@ async def test_mail_does_not_come_twice_to_one_client(
         bob = await clients("bob", wire.endpoint)
         for number in range(3):
             await ann.post("bob", str(number))
-        got = [await bob.receive(5) for _ in range(2)]
+        got = [await bob.receive(30) for _ in range(2)]
         wire.abort()
         await eventually(lambda: wire.connections == 2 and bob.connected)
         await ann.post("bob", "3")
-        got += [await bob.receive(5) for _ in range(2)]
+        got += [await bob.receive(30) for _ in range(2)]
         assert [message.text for message in got] == ["0", "1", "2", "3"]
         # acknowledged on a connection on which it did not come
         for message in got:
@@ -181,7 +181,7 @@ async def test_mail_does_not_come_twice_to_one_client(
         await bob.close()
         bob = await clients("bob", where)
         await ann.send("bob", "nothing is left")
-        assert (await bob.receive(5)).text == "nothing is left"
+        assert (await bob.receive(30)).text == "nothing is left"
 
 
 async def test_a_cursor_hides_what_was_dealt_with_and_acknowledges_it(
@@ -194,13 +194,13 @@ async def test_a_cursor_hides_what_was_dealt_with_and_acknowledges_it(
         for number in range(4):
             await ann.post("bob", str(number))
         bob = await clients("bob", where)
-        second = [await bob.receive(5) for _ in range(2)][1].number or 0
+        second = [await bob.receive(30) for _ in range(2)][1].number or 0
         await bob.close()  # it dealt with two and died before it could say so
         bob = await clients("bob", where, cursor=second)
-        assert (await bob.receive(5)).text == "2"
+        assert (await bob.receive(30)).text == "2"
         await bob.close()
         bob = await clients("bob", where)
-        assert (await bob.receive(5)).text == "2"  # so the relay knows
+        assert (await bob.receive(30)).text == "2"  # so the relay knows
 
 
 async def test_a_receiver_that_is_slow_loses_no_mail(tcp_relay: RelayServer, clients: Clients) -> None:
@@ -226,7 +226,7 @@ async def test_posting_while_messages_wait_to_be_received(tcp_relay: RelayServer
         ann = await clients("ann", where, queue_limit=10)
         for number in range(30):
             await ann.post("ann", str(number))  # STORED stands behind the mail that nobody receives
-        got = [await ann.receive(5) for _ in range(30)]
+        got = [await ann.receive(30) for _ in range(30)]
         assert [message.text for message in got] == [str(number) for number in range(30)]
 
         async def post_on() -> None:
@@ -267,7 +267,7 @@ async def test_lines_cut_anywhere_are_stored_once_and_come_once(
         await bob.close()
         last = await clients("bob", where)
         await last.send("bob", "end")
-        assert (await last.receive(5)).text == "end"
+        assert (await last.receive(30)).text == "end"
 
 
 class Cutting:
@@ -336,7 +336,7 @@ async def test_a_post_that_is_not_stored_in_time(
         with pytest.raises(TimedOut, match="goes on being tried"):
             await ann.post("ann", "late")
         wire.flow()
-        assert (await ann.receive(5)).text == "late"
+        assert (await ann.receive(30)).text == "late"
         wire.refusing = True
         wire.abort()
         await eventually(lambda: not ann.connected)
@@ -374,7 +374,7 @@ async def test_a_payload_that_the_relay_does_not_take_is_refused_alone(clients: 
             assert [getattr(outcome, "code", None) for outcome in outcomes] == [
                 None, None, "too-long", None, "too-long", None,
             ]  # fmt: skip
-            got = [len((await ann.receive(5)).payload) for _ in range(4)]
+            got = [len((await ann.receive(30)).payload) for _ in range(4)]
             assert got == [10, 1000, 20, 30]
 
 
@@ -385,7 +385,7 @@ async def test_the_relay_restarts(tmp_path: Path, clients: Clients) -> None:
         with RelayServer(settings):
             ann, bob = await clients("ann", listen), await clients("bob", listen)
             await ann.post("bob", "before")
-            assert (await bob.receive(5)).text == "before"
+            assert (await bob.receive(30)).text == "before"
         meanwhile = asyncio.ensure_future(ann.post("bob", "meanwhile"))
         with RelayServer(settings):
             await meanwhile
@@ -395,7 +395,7 @@ async def test_the_relay_restarts(tmp_path: Path, clients: Clients) -> None:
             await bob.drain()
             await bob.close()
             again = await clients("bob", listen)
-            assert [(await again.receive(5)).text for _ in range(2)] == ["before", "meanwhile"]
+            assert [(await again.receive(30)).text for _ in range(2)] == ["before", "meanwhile"]
 
 
 async def test_an_outbox_is_emptied_by_the_next_client(
@@ -419,7 +419,7 @@ async def test_an_outbox_is_emptied_by_the_next_client(
             ann = await clients("ann", listen, outbox=str(box))
             await ann.drain()
             bob = await clients("bob", listen)
-            assert [(await bob.receive(5)).text for _ in range(3)] == ["stored", "kept", "kept too"]
+            assert [(await bob.receive(30)).text for _ in range(3)] == ["stored", "kept", "kept too"]
 
 
 async def who(client: Client) -> list[str]:
@@ -439,17 +439,17 @@ async def test_new_mail_comes_though_the_relay_has_lost_its_store(tmp_path: Path
             ann, bob = await clients("ann", listen), await clients("bob", listen)
             for number in range(5):
                 await ann.post("bob", f"early {number}")
-            messages = [await bob.receive(5) for _ in range(5)]
+            messages = [await bob.receive(30) for _ in range(5)]
             cursor = messages[-1].cursor or ""
             await bob.ack(messages[-1].number or 0)
         with RelayServer(settings):
             while "bob" not in await who(ann):
                 pass
             await ann.post("bob", "late")
-            assert (await bob.receive(5)).text == "late"
+            assert (await bob.receive(30)).text == "late"
             await bob.close()
             again = await clients("bob", listen, cursor=cursor)
-            assert (await again.receive(5)).text == "late"
+            assert (await again.receive(30)).text == "late"
 
 
 class FailingStore(MemoryStore):
@@ -505,7 +505,7 @@ async def test_notices_of_what_expired(clients: Clients, scripted: Callable[[byt
     async with clients, scripted(said) as where:
         ann = clients.make("ann", where, on_expired=expired.append, timeout=0.2)
         await ann.connect()
-        assert (await ann.receive(5)).number == 6
+        assert (await ann.receive(30)).number == 6
         assert [(e.number, e.to, e.count, e.since) for e in expired] == [
             (5, "bob", 3, "2026-11-21T09:00:00Z")
         ]

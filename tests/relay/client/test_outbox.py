@@ -128,12 +128,12 @@ async def test_a_disk_that_fails_ends_posting_and_keeps_what_is_there(
         with pytest.raises(StoreError, match="disk is full"):
             await ann.post("ann", "nor this")
         await ann.send("ann", "live")  # the rest goes on
-        assert [(await ann.receive(5)).text for _ in range(2)] == ["stored", "live"]
+        assert [(await ann.receive(30)).text for _ in range(2)] == ["stored", "live"]
     monkeypatch.undo()
     async with RelayClient("ann", where, outbox=path) as ann:
         assert ann.posts_waiting == 0
         await ann.post("ann", "again")
-        assert [(await ann.receive(5)).text for _ in range(2)] == ["stored", "again"]
+        assert [(await ann.receive(30)).text for _ in range(2)] == ["stored", "again"]
 
 
 async def test_what_is_in_the_outbox_is_said_to_stay_there(tmp_path: Path, tcp_relay: RelayServer) -> None:
@@ -149,7 +149,7 @@ async def test_what_is_in_the_outbox_is_said_to_stay_there(tmp_path: Path, tcp_r
         await waiting
     async with RelayClient("ann", where, outbox=path) as ann:
         await ann.drain()
-        assert [(await ann.receive(5)).text for _ in range(2)] == ["kept", "kept too"]
+        assert [(await ann.receive(30)).text for _ in range(2)] == ["kept", "kept too"]
 
 
 async def test_a_client_that_cannot_connect_leaves_the_outbox_to_others(tmp_path: Path) -> None:

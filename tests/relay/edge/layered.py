@@ -70,7 +70,7 @@ class WebSocketAsStream:
     def recv(self, size: int) -> bytes:
         """The next message; b"" at the end."""
         try:
-            message = self.web.recv(timeout=5)
+            message = self.web.recv(timeout=30)
         except ConnectionClosed:
             return b""
         data = message.encode() if isinstance(message, str) else message

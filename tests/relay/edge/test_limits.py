@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay.edge.conftest import LONG
+from tests.relay.edge.conftest import LONG, SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def worst_round_trip(wire: Wire, seconds: float) -> float:
 
 
 def greeted(wires: list[Wire], seconds: float, most: int = 1000) -> list[Wire]:
-    """Those that get their banner within a time; looks no longer when there are as many as may be."""
+    """Those that get their banner, until there are as many as may be or no more have come for a time."""
     with selectors.DefaultSelector() as selector:
         for wire in wires:
             selector.register(wire.sock, selectors.EVENT_READ, wire)
@@ -41,6 +41,7 @@ def greeted(wires: list[Wire], seconds: float, most: int = 1000) -> list[Wire]:
                 selector.unregister(key.fileobj)
                 assert key.data.line().startswith("RELAY ")
                 found.append(key.data)
+                give_up = time.monotonic() + seconds
         return found
 
 
@@ -50,17 +51,19 @@ def test_too_few_descriptors(model: str, start_process: StartProcess, connect: C
     old = [connect(relay.endpoint, f"old{number}") for number in range(10)]
     new = [connect(relay.endpoint) for _ in range(500)]
     used = relay.cpu()
-    assert worst_round_trip(old[0], 0.5) < 0.05
+    assert worst_round_trip(old[0], 0.5) < 0.05 * SLACK
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
-    assert len(greeted(new[:100], 0.1)) == 22  # of 32 for connections
+    first = greeted(new[:100], 10.0, most=22)  # of 32 for connections
+    assert len(first) == 22
+    assert greeted([wire for wire in new[:100] if wire not in first], 0.1) == []
     lines = relay.log_lines
     assert 1 <= len(lines) <= 6, lines
     assert any("connections is the limit" in line for line in lines)
     began = time.monotonic()
     for wire in new[:480]:
         wire.close()
-    assert len(greeted(new[480:], 2.0)) == 20
-    assert time.monotonic() - began < 2.0
+    assert len(greeted(new[480:], 10.0)) == 20
+    assert time.monotonic() - began < 2.0 * SLACK
     late = connect(relay.endpoint, "late")
     late.send("SEND old9 :at last")
     assert old[9].line() == "MSG late old9 :at last"
@@ -75,18 +78,18 @@ def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect:
     """What the relay did not reckon with: the process's files are used up by something else."""
     relay = start_process(model, descriptors=36, spare=0)
     wires = [connect(relay.endpoint) for _ in range(60)]
-    first = greeted(wires, 0.3)
+    first = greeted(wires, 0.3 if LONG else 1.0)
     assert 5 <= len(first) < 36
     assert relay.descriptors() == 36
     used = relay.cpu()
     first[0].hello("old")
-    assert worst_round_trip(first[0], 0.3) < 0.05
+    assert worst_round_trip(first[0], 0.3) < 0.05 * SLACK
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     for wire in first[1:]:
         wire.close()
     rest = [wire for wire in wires if wire not in first]
-    assert len(greeted(rest, 1.0, most=len(first) - 1)) == len(first) - 1
-    assert worst_round_trip(first[0], 0.3) < 0.05
+    assert len(greeted(rest, 10.0, most=len(first) - 1)) == len(first) - 1
+    assert worst_round_trip(first[0], 0.3) < 0.05 * SLACK
     assert relay.cpu() - used < 0.3, "it is busy with not accepting"
     assert 2 <= len(relay.log_lines) <= 5
     assert "accept: Too many open files" in relay.log_lines[1]
@@ -105,11 +108,11 @@ def test_the_limit_on_connections_pauses_accepting(start: Start, connect: Connec
     assert greeted(waiting, 0.2) == []
     assert [wire.sync() for wire in wires] == [[], [], []]
     wires[1].close()
-    assert greeted(waiting, 2.0, most=1) == waiting[:1]
+    assert greeted(waiting, 20.0, most=1) == waiting[:1]
     wires[0].send("QUIT")
     assert wires[0].rest() == b"BYE :you quit\n"
     wires[0].close()
-    assert greeted(waiting[1:], 2.0) == waiting[1:]
+    assert greeted(waiting[1:], 20.0) == waiting[1:]
     waiting[1].hello("late")
     assert relay.counters.sessions == 5
     assert relay.counters.met["connections"] > 0
@@ -137,18 +140,18 @@ def test_the_limit_for_each_source(
 
 
 def test_a_client_that_is_too_fast_waits(start: Start, connect: Connect) -> None:
-    """200 commands at 100 a second, of which the first 100 are there at once: a second, and none is lost."""
+    """300 commands at 100 a second, of which the first 100 are there at once: 2 seconds, and none is lost."""
     relay = start(rate=100)
     fast, other = connect(relay.endpoints[0], "fast"), connect(relay.endpoints[0], "other")
     began = time.monotonic()
-    fast.send("\n".join(["SEND other :x"] * 200))
+    fast.send("\n".join(["SEND other :x"] * 300))
     got = other.sync()
-    assert time.monotonic() - began < 0.5, "another has to wait"
-    while len(got) < 200:
+    assert time.monotonic() - began < (0.5 if LONG else 1.5), "another has to wait"
+    while len(got) < 300:
         got += [other.line()]
-    assert got == ["MSG fast other :x"] * 200
+    assert got == ["MSG fast other :x"] * 300
     fast.sync()
-    assert 0.9 < time.monotonic() - began < 2.0
+    assert 1.9 < time.monotonic() - began < 3.0 * SLACK
     assert relay.counters.met["rate"] >= 1
 
 
@@ -163,7 +166,7 @@ def test_the_time_to_log_in(start_one: Start, connect: Connect, quick_clocks: No
         time.sleep(0.02)
     assert b"BYE :no HELLO came within 0.3 seconds\n" in talking.rest()
     assert silent.rest().endswith(b"BYE :no HELLO came within 0.3 seconds\n")
-    assert 0.3 <= time.monotonic() - began < 0.6
+    assert 0.3 <= time.monotonic() - began < 0.6 * SLACK
     assert honest.sync() == []
 
 
@@ -179,7 +182,7 @@ def test_silence_is_asked_after_and_then_cut(start_one: Start, connect: Connect,
         assert line == "PING relay"
         alice.send("PONG relay")
         alive += 1
-    assert 0.6 <= time.monotonic() - began < 1.0
+    assert 0.6 <= time.monotonic() - began < 1.0 * SLACK
     assert alive >= 1
     assert silent.rest() == b"PING relay\nBYE :nothing was heard of you for 0.6 seconds\n"
     assert alice.sync() in ([], ["PING relay"])
@@ -194,7 +197,7 @@ def test_the_time_for_one_line(start_one: Start, connect: Connect, quick_clocks:
     began = time.monotonic()
     dripping.sock.settimeout(0.02)
     while True:
-        assert time.monotonic() - began < 1, "each byte gave it more time"
+        assert time.monotonic() - began < 1 * SLACK, "each byte gave it more time"
         try:
             assert dripping.line() == "BYE :a line or payload took longer than 0.3 seconds"
             break
@@ -215,7 +218,7 @@ def many_files() -> Iterator[None]:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(120)
-def test_two_thousand_peers_drip(
+def test_many_peers_drip(
     model: str,
     start_process: StartProcess,
     connect: Connect,
@@ -223,11 +226,11 @@ def test_two_thousand_peers_drip(
     many_files: None,
 ) -> None:
     """Half of them before login, half in a line; all are cut at the deadline, honest logins stay quick."""
-    # a byte each sixth of the deadline; the long run has the deadline of a real relay
-    deadline, pause = (30.0, 5.0) if LONG else (4.0, 0.6)
+    # a byte each sixth of the deadline; the long run has the peers and the deadline of a real relay
+    peers, deadline, pause = (2000, 30.0, 5.0) if LONG else (600, 4.0, 0.6)
     relay = start_process(model, scan=0.1, login_seconds=deadline, line_seconds=deadline)
     began = time.monotonic()
-    wires = [connect(relay.endpoint) for _ in range(2000)]
+    wires = [connect(relay.endpoint) for _ in range(peers)]
     for number, wire in enumerate(wires[1::2]):
         wire.send(f"HELLO d{number}")
     for wire in wires[1::2]:
@@ -245,7 +248,7 @@ def test_two_thousand_peers_drip(
                 wire.send(b"S")
         while len(cut) < len(wires):
             now = time.monotonic()
-            assert now - connected < deadline + 5, f"{len(wires) - len(cut)} are not cut"
+            assert now - connected < deadline + 5 * SLACK, f"{len(wires) - len(cut)} are not cut"
             while drips and drips[0][0] <= now:
                 due, _, wire = heapq.heappop(drips)
                 if wire not in cut:
@@ -263,9 +266,9 @@ def test_two_thousand_peers_drip(
             logins.append(time.monotonic() - asked)
             honest.close()
     assert connected - began < deadline - 0.5, "the machine is too slow for this test"
-    assert last_cut - connected < deadline + 0.1 + 0.5
-    assert len(logins) > 50
-    assert sorted(logins)[len(logins) * 99 // 100] < 0.2
+    assert last_cut - connected < deadline + 0.1 + 0.5 * SLACK
+    assert len(logins) > 50 / SLACK
+    assert sorted(logins)[len(logins) * 99 // 100] < 0.2 * SLACK
     for wire in wires:
         wire.close()
     survivor = connect(relay.endpoint, "survivor")

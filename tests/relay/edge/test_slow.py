@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import threading
 import time
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.relay.edge.conftest import LONG, SLACK
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Connect, Wire
     from tests.relay.edge.conftest import Start, StartProcess
-
-LONG = os.environ.get("HAILER_LONG") == "1"
 
 MIB = 1 << 20
 
@@ -116,8 +115,8 @@ def read_all(receivers: list[Counted], count: int, seconds: float) -> None:
 def test_one_of_fifty_stops_reading(model: str, start_process: StartProcess, connect: Connect) -> None:
     """The figures of the design: cut in time with its reason, +20 MiB at most, the other 49 lose nothing."""
     count, size = (50_000, 4000) if LONG else (4_000, 4000)
-    limits: dict[str, Any] = {} if LONG else {"waiting": 256 * 1024, "patience": 0.2, "slow_seconds": 0.6}
-    slow_seconds = 5.0 if LONG else 0.6
+    limits: dict[str, Any] = {} if LONG else {"waiting": 256 * 1024, "patience": 1.0, "slow_seconds": 2.0}
+    slow_seconds = 5.0 if LONG else 2.0
     relay = start_process(model, **limits)
     sender = connect(relay.endpoint, "sender")
     slow = connect(relay.endpoint, "slow", small=True)
@@ -151,14 +150,14 @@ def test_one_of_fifty_stops_reading(model: str, start_process: StartProcess, con
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     counted = [Counted(wire) for wire in receivers]
-    read_all(counted, count, 120 if LONG else 30)
+    read_all(counted, count, 120 if LONG else 50)
     sending.finish()
     watching.join()
     most = max(most, relay.rss())
     for receiver in counted:
         assert (receiver.count, receiver.last, receiver.gaps) == (count, count - 1, 0)
     # The last byte that it took left the relay at about the start.
-    assert slow_seconds <= cut_after[0] < slow_seconds + 2.0
+    assert slow_seconds <= cut_after[0] < slow_seconds + 2.0 * SLACK
     assert most - before < 20 * MIB, f"{(most - before) / MIB:.1f} MiB more"
     assert late.others[-1] == b"BYE :too slow: your output waited for %g seconds" % slow_seconds
     assert late.others[-2].startswith(b"GAP ")
@@ -200,7 +199,7 @@ def test_the_others_wait_no_longer_than_the_patience(
     start_one: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hailer.relay.core.relay._SCAN", 60.0)  # so that only the instant itself can do it
-    relay = start_one(waiting=512 * 1024, patience=0.2, slow_seconds=0.6)
+    relay = start_one(waiting=512 * 1024, patience=0.5, slow_seconds=1.5)
     where = relay.endpoints[0]
     alice, deaf = connect(where, "alice"), connect(where, "deaf", small=True)
     for wire in (deaf, alice):
@@ -219,10 +218,10 @@ def test_the_others_wait_no_longer_than_the_patience(
         now = time.monotonic()
         longest, last = max(longest, now - last), now
     sending.finish()
-    assert 0.1 < longest < 0.8
+    assert 0.25 < longest < 1.25 * SLACK
     while b"LEFT #room deaf" not in receiver.others:
         receiver.feed(good.sock.recv(4096))
-    assert 0.6 <= time.monotonic() - began < 2.0
+    assert 1.5 <= time.monotonic() - began < 3.0 * SLACK
     assert receiver.gaps == 0
 
 
@@ -275,13 +274,13 @@ def test_a_laggard_that_comes_back_is_told_exactly_what_it_lost(
 def test_a_peer_that_asks_and_never_reads_costs_no_memory(
     model: str, start_process: StartProcess, connect: Connect, line: str
 ) -> None:
-    relay = start_process(model, waiting=64 * 1024, slow_seconds=0.4)
+    relay = start_process(model, waiting=64 * 1024, slow_seconds=1.5)
     honest = connect(relay.endpoint, "honest")
     honest.send("WATCH flooder")
     assert honest.sync() == []
     flooder = connect(relay.endpoint, "flooder", small=True)
     honest.expect("ONLINE flooder")
-    flooder.sock.settimeout(0.2)
+    flooder.sock.settimeout(0.8)  # before it is cut, and what it sends is thrown away
     before, sent, block = relay.rss(), 0, (line + "\n").encode() * 1000
     try:
         for _ in range(10_000):
@@ -293,7 +292,7 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory(
     began = time.monotonic()
     gone = honest.sync()
     assert gone in ([], ["OFFLINE flooder"])
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.5 * SLACK
     if line != "SEND flooder :to myself":  # messages may be dropped instead
         assert gone or honest.until("OFFLINE flooder")
     assert relay.rss() - before < 16 * MIB

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.relay.app import RelayServer
-from tests.relay.edge.conftest import LONG
+from tests.relay.edge.conftest import LONG, SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def test_a_signal_under_load(
             while can_connect(relay.endpoint):
                 assert time.monotonic() - began < at_once, "it still accepts"
                 time.sleep(0.005)
-            assert relay.process.wait(10) == 0
+            assert relay.process.wait(50) == 0
             took = time.monotonic() - began
             endings = json.loads(load.stdout.readline())
         finally:
@@ -114,8 +114,8 @@ def test_a_second_signal_ends_it_at_once(model: str, start_process: StartProcess
     relay.process.send_signal(signal.SIGTERM)
     assert deaf.line() == "BYE :the relay is shutting down"
     relay.process.send_signal(signal.SIGTERM)
-    assert relay.process.wait(5) == 0
-    assert time.monotonic() - began < 1.0
+    assert relay.process.wait(25) == 0
+    assert time.monotonic() - began < 1.0 * SLACK
 
 
 @pytest.mark.heavy
@@ -132,8 +132,8 @@ def test_a_second_signal_under_load(model: str, start_process: StartProcess, con
             assert deaf.line() == "BYE :the relay is shutting down"
             began = time.monotonic()
             relay.process.send_signal(signal.SIGTERM)
-            assert relay.process.wait(10) == 0
-            assert time.monotonic() - began < (0.5 if LONG else 3.0)
+            assert relay.process.wait(25) == 0
+            assert time.monotonic() - began < 0.5 * SLACK
         finally:
             load.kill()
     assert not any("Traceback" in line for line in relay.log_lines)
@@ -150,8 +150,8 @@ def test_it_ends_at_once_when_all_have_gone(
     for wire in wires:
         assert wire.rest() == b"BYE :the relay is shutting down\n"
         wire.close()
-    assert relay.process.wait(5) == 0
-    assert time.monotonic() - began < 1.0
+    assert relay.process.wait(25) == 0
+    assert time.monotonic() - began < 1.0 * SLACK
 
 
 def test_an_idle_relay_ends_at_once(start: Start) -> None:
@@ -159,9 +159,9 @@ def test_an_idle_relay_ends_at_once(start: Start) -> None:
     relay = start()
     relay.stop()
     assert relay._thread is not None
-    relay._thread.join(2)
+    relay._thread.join(20)
     assert not relay._thread.is_alive()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.5 * SLACK
 
 
 def test_stopped_before_it_serves(
@@ -182,7 +182,7 @@ def test_the_with_statement_hands_on_what_happened(settings_for: MakeSettings, t
         socket.create_connection(("127.0.0.1", int(str(relay.endpoints[0].port)))),
     ):
         raise ZeroDivisionError
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * SLACK
 
 
 @pytest.mark.heavy
@@ -190,7 +190,7 @@ def test_a_crowded_room_is_shut_down_quickly(
     model: str, start_process: StartProcess, connect: Connect
 ) -> None:
     """Each BYE must not be told to everybody else: that would be a million lines here."""
-    relay = start_process(model, drain=5.0)
+    relay = start_process(model, drain=30.0)
     wires = [connect(relay.endpoint, f"n{number}") for number in range(1000)]
     for wire in wires:
         wire.send(b"JOIN #all\n" if wire is wires[0] else b"WATCH\n")
@@ -201,8 +201,8 @@ def test_a_crowded_room_is_shut_down_quickly(
     for wire in wires:
         assert wire.rest().endswith(b"BYE :the relay is shutting down\n")
         wire.close()
-    assert relay.process.wait(5) == 0
-    assert time.monotonic() - began < 2
+    assert relay.process.wait(25) == 0
+    assert time.monotonic() - began < 2 * SLACK
 
 
 _STRUCK = """
@@ -224,4 +224,4 @@ def test_a_signal_that_another_thread_gets(model: str) -> None:
     """It interrupts nothing in the main thread, like one that comes just before that begins to wait."""
     kind, loop = {"thread": ("thread", "auto")}.get(model, ("asyncio", model))
     command = [sys.executable, "-c", textwrap.dedent(_STRUCK), kind, loop]
-    assert subprocess.run(command, timeout=5, check=False).returncode == 0
+    assert subprocess.run(command, timeout=50, check=False).returncode == 0
