@@ -134,9 +134,9 @@ def test_the_log_as_json_with_the_counters_at_a_signal(start: Callable[..., Proc
     assert code == 0
     read = [json.loads(line) for line in errors.splitlines()]
     told = [each["event"] for each in read]
-    assert told == ["listening", "login", "bye", "counters", "stopping", "stopped"]
-    assert read[0]["endpoint"] == endpoint
-    assert (read[3]["logins"], read[5]["logins"]) == (1, 1)
+    assert told == ["store", "listening", "login", "bye", "counters", "stopping", "stopped"]
+    assert read[1]["endpoint"] == endpoint
+    assert (read[4]["logins"], read[6]["logins"]) == (1, 1)
 
 
 def test_the_log_as_text(start: Callable[..., Process]) -> None:
@@ -144,9 +144,10 @@ def test_the_log_as_text(start: Callable[..., Process]) -> None:
     endpoint = first_line(process)
     process.signal(signal.SIGTERM)
     lines = process.end()[2].decode().splitlines()
-    assert re.fullmatch(rf"\S+Z info listening endpoint={re.escape(endpoint)}", lines[0])
-    assert re.fullmatch(r"\S+Z info stopping peers=0", lines[1])
-    assert re.match(r"\S+Z info stopped active=0 ", lines[2])
+    assert re.fullmatch(r"\S+Z info store path=\S+/hailer/relay.db", lines[0])
+    assert re.fullmatch(rf"\S+Z info listening endpoint={re.escape(endpoint)}", lines[1])
+    assert re.fullmatch(r"\S+Z info stopping peers=0", lines[2])
+    assert re.match(r"\S+Z info stopped active=0 ", lines[3])
 
 
 def make_certificate(folder: Path, authority: trustme.CA) -> None:
@@ -222,3 +223,47 @@ def test_what_tls_lacks(hailer: Run, args: list[str], sentence: bytes) -> None:
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _mail_of(endpoint: str, name: str) -> list[str]:
+    """What waits for a name."""
+    with dial(endpoint) as client, client.makefile("rwb") as file:
+        file.write(f"HELLO {name}\n".encode())
+        file.flush()
+        client.shutdown(socket.SHUT_WR)
+        return [line.decode() for line in file if line.startswith(b"MAIL")]
+
+
+def _post(endpoint: str, to: str) -> bytes:
+    """Post one message to a name that has been there; gives the answer."""
+    _mail_of(endpoint, to)
+    with dial(endpoint) as client, client.makefile("rwb") as file:
+        file.write(f"HELLO ann\nPOST 1 {to} :hello\n".encode())
+        file.flush()
+        return [file.readline() for _ in range(3)][-1]
+
+
+def test_each_relay_of_a_user_has_a_store_of_its_own(
+    start: Callable[..., Process], tmp_path: Path, free_port: int
+) -> None:
+    """Mail outlives the relay on the same port, kill -9 and all; those on others are in nobody's way."""
+    fixed = start("relay", "--listen", f"tcp4://127.0.0.1:{free_port}")
+    some = [start("relay", "--listen", "tcp4://127.0.0.1:0") for _ in range(2)]
+    endpoint, *others = [first_line(process) for process in (fixed, *some)]
+    assert _post(endpoint, "bob") == b"STORED 1\n"
+    assert _mail_of(others[0], "bob") == _mail_of(others[1], "bob") == []
+    ports = {f"relay-{Endpoint.parse(other).port}.db" for other in others}
+    names = {path.name for path in (tmp_path / "state" / "hailer").iterdir() if path.suffix == ".db"}
+    assert len(names) == 3
+    assert names - ports == {f"relay-{free_port}.db", "relay.db"}
+    fixed.signal(signal.SIGKILL)
+    fixed.end()
+    assert first_line(start("relay", "--listen", f"tcp4://127.0.0.1:{free_port}")) == endpoint
+    assert _mail_of(endpoint, "bob") == ["MAIL 1 ann bob :hello\n"]

@@ -161,7 +161,7 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     "--store",
     metavar="memory|PATH",
     help="The file that mail is kept in; in memory it is gone with the relay."
-    "  [default: hailer/relay.db in your state directory]",
+    "  [default: hailer/relay.db in your state directory, relay-PORT.db on another port]",
 )
 @option(
     "--web",
@@ -201,7 +201,6 @@ def command(
     from hailer.net.notify import notify  # noqa: PLC0415 (these are not for --help)
     from hailer.relay.accounts import accounts_beside  # noqa: PLC0415
     from hailer.relay.app import RelayServer, Settings  # noqa: PLC0415
-    from hailer.relay.store.place import default_path  # noqa: PLC0415
 
     log_to_standard_error(notes, log_format)
     settings = Settings(
@@ -216,7 +215,7 @@ def command(
         client_certs=client_certs,
         origins=checked_origins(origins),
         accounts=str(accounts_beside(store)),
-        store=store or str(default_path()),
+        store=store,
         guests=None if accounts is None else not accounts,
     )
     server = RelayServer(settings)

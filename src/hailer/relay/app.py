@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from hailer._version import __version__
 from hailer.endpoint import Endpoint
-from hailer.errors import EndpointError, HailerError, ListenError, UsageError
+from hailer.errors import EndpointError, HailerError, ListenError, StoreError, UsageError
 from hailer.logs import log_event
 from hailer.net.listen import listen
 from hailer.net.listener import OnceListener
@@ -21,6 +21,7 @@ from hailer.relay.core.limits import Limits
 from hailer.relay.edge.link import LAYERED, Gate
 from hailer.relay.grammar import MAX_LINE
 from hailer.relay.store.memory import MemoryStore
+from hailer.relay.store.place import default_path
 from hailer.runtime.establish import TLS_SCHEMES
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Settings:
         guests: whether names that have no account are for anybody; None for as long as there are no
             accounts at all.
         store: where mail is kept: a path of a file (see `hailer.relay.store.sqlite`), or ``memory``, from
-            which it is gone with the relay.
+            which it is gone with the relay; None for a file in the user's state directory.
     """
 
     listen: tuple[Endpoint, ...] = (DEFAULT_ENDPOINT,)
@@ -94,7 +95,7 @@ class Settings:
     origins: tuple[str, ...] | None = None
     accounts: str | None = None
     guests: bool | None = None
-    store: str = MEMORY
+    store: str | None = MEMORY
 
 
 class RelayServer:
@@ -155,7 +156,7 @@ class RelayServer:
                     for listener in listen(endpoint, backlog=self.settings.backlog):
                         self._listeners.append(listener)
                         self._take(listener, inherited=endpoint.scheme == "fd")
-                self._edge.attach(_open_store(self.settings.store))
+                self._edge.attach(self._open_store())
                 # Not before the store is read: the accounts' mailboxes are those that it has.
                 self._edge.set_accounts(self._accounts)
                 self._bound = True
@@ -226,6 +227,22 @@ class RelayServer:
         for listener in self._listeners:
             listener.close()
         self._edge.detach()
+
+    def _open_store(self) -> Store:
+        place, wanted = self.settings.store, self.settings.listen[0]
+        if place == MEMORY:
+            return MemoryStore()
+        from hailer.relay.store.sqlite import SqliteStore  # noqa: PLC0415 (for those who keep their mail)
+
+        try:
+            store = SqliteStore(_own_place(wanted) if place is None else place)
+        except StoreError:
+            if place is not None or wanted.port != 0:
+                raise
+            # Another relay of this user, on a port that the system chose too, was first.
+            store = SqliteStore(_own_place(self._listeners[0].endpoint))
+        log_event(log, logging.INFO, "store", path=str(store.path))
+        return store
 
     def _check(self, endpoint: Endpoint) -> None:
         _check(endpoint, insecure=self.settings.insecure, accounts=not self._accounts.guests)
@@ -381,12 +398,10 @@ def _make_edge(settings: Settings) -> Edge:
     raise UsageError(f"there is no model {settings.model!r} for a relay: choose one of {', '.join(MODELS)}")
 
 
-def _open_store(place: str) -> Store:
-    if place == MEMORY:
-        return MemoryStore()
-    from hailer.relay.store.sqlite import SqliteStore  # noqa: PLC0415 (for those who keep their mail)
-
-    return SqliteStore(Path(place))
+def _own_place(endpoint: Endpoint) -> Path:
+    """The store of the user's relay that listens there first: by its port, whatever else changes."""
+    port = endpoint.port if endpoint.port not in {0, DEFAULT_ENDPOINT.port} else None
+    return default_path(str(port or endpoint.path or ""))
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,11 @@ __all__ = ["default_path", "flush_again", "lengthen", "prepare"]
 _PIECE = 1 << 20
 
 
-def default_path() -> Path:
+def default_path(of: str = "") -> Path:
     """The file of the user's own relay: ``relay.db`` in their state directory.
+
+    Args:
+        of: what tells a relay from the user's usual one, such as its port: no two can share a file.
 
     That is ``$XDG_STATE_HOME/hailer``, else ``~/.local/state/hailer`` (XDG Base Directory Specification
     0.8; a relative path in the variable is ignored, as it says).
@@ -32,7 +36,8 @@ def default_path() -> Path:
             raise StoreError(
                 "this user has no home directory to keep mail in: set HOME or name a file for it"
             ) from None
-    return home / "hailer" / "relay.db"
+    own = re.sub(r"[^A-Za-z0-9.]+", "-", of).strip("-")[-100:]
+    return home / "hailer" / (f"relay-{own}.db" if own else "relay.db")
 
 
 def prepare(path: Path) -> None:
