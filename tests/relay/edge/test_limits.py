@@ -217,7 +217,7 @@ def many_files() -> Iterator[None]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_many_peers_drip(
     model: str,
     start_process: StartProcess,

@@ -32,7 +32,7 @@ def settled(relay: RelayProcess, like: Usage) -> Usage:
     return Usage.of(relay.pid)
 
 
-@pytest.mark.timeout(1200 if LONG else 60)
+@pytest.mark.timeout(1200 if LONG else 240)
 def test_churn_leaves_nothing_behind(tmp_path: Path, take_down: TakeDown) -> None:
     """Mail by many connections, each of which is lost soon; sessions, rooms and mailboxes are used again."""
     figures: dict[str, int] = {}
@@ -73,7 +73,7 @@ def refusals(events: list[Event], code: bytes) -> int:
     return sum(event.words[:2] == (b"FAIL", code) for event in events)
 
 
-@pytest.mark.timeout(600 if LONG else 60)
+@pytest.mark.timeout(600 if LONG else 240)
 def test_floods_from_one_name_meet_limits(tmp_path: Path) -> None:
     """Rooms, watches, questions, sessions and posts that lead nowhere; afterwards memory is as before."""
     many = 1500
@@ -110,7 +110,7 @@ def test_floods_from_one_name_meet_limits(tmp_path: Path) -> None:
         assert usages[-1].kib <= usages[0].kib * 1.1, usages
 
 
-@pytest.mark.timeout(600 if LONG else 60)
+@pytest.mark.timeout(600 if LONG else 240)
 def test_floods_of_names_meet_limits(tmp_path: Path) -> None:
     """Anybody can have any name on an open relay, but so many mailboxes."""
     most, many = 300, 600

@@ -106,7 +106,7 @@ def kill_receiver(relay: RelayProcess, path: Path, way: str, kills: int) -> Verd
     return ledger.verdicts()
 
 
-@pytest.mark.timeout(600 if LONG else 60)
+@pytest.mark.timeout(600 if LONG else 240)
 def test_effect_and_cursor_in_one_transaction_are_exactly_once(tmp_path: Path, take_down: TakeDown) -> None:
     with RelayProcess(tmp_path, None, *ROOMY) as relay:
         found = kill_receiver(relay, tmp_path / "effects.db", "joint", KILLS)
@@ -115,7 +115,7 @@ def test_effect_and_cursor_in_one_transaction_are_exactly_once(tmp_path: Path, t
     assert found.once > 200
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", ["apart", "none"])
 def test_control_effect_and_cursor_apart_are_not(tmp_path: Path, take_down: TakeDown, way: str) -> None:
     with RelayProcess(tmp_path, None, *ROOMY) as relay:

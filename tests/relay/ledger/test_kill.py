@@ -33,7 +33,7 @@ def kill_under_load(load: Load, kills: int, *, acknowledged: tuple[int, int] = (
         load.relay.start()
 
 
-@pytest.mark.timeout(1800 if LONG else 120)
+@pytest.mark.timeout(1800 if LONG else 240)
 @pytest.mark.parametrize(("model", "kills"), [("asyncio", KILLS), ("thread", KILLS // 5)])
 def test_kill_9_loses_nothing_acknowledged(
     tmp_path: Path, take_down: TakeDown, model: str, kills: int
@@ -59,7 +59,7 @@ def test_kill_9_loses_nothing_acknowledged(
         load.acknowledge_all()
 
 
-@pytest.mark.timeout(900 if LONG else 60)
+@pytest.mark.timeout(900 if LONG else 240)
 def test_kill_9_between_word_and_disk(tmp_path: Path, take_down: TakeDown) -> None:
     """A commit lasts so long that it is there that the relay dies, most times: nothing was said too early."""
     before, kills = slow_from_the_start(0.02), max(KILLS // 4, 4)
@@ -72,7 +72,7 @@ def test_kill_9_between_word_and_disk(tmp_path: Path, take_down: TakeDown) -> No
     assert not any(poster.forgotten for poster in load.posters)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_control_memory_forgets_what_it_acknowledged(tmp_path: Path, take_down: TakeDown) -> None:
     """The same load on a store that does not outlive the relay: the ledger says what is lost."""
     with RelayProcess(tmp_path, "memory", *ROOMY) as relay, Load(relay, goes=0.1, rooms=False) as load:
@@ -86,7 +86,7 @@ def test_control_memory_forgets_what_it_acknowledged(tmp_path: Path, take_down: 
     assert any(poster.forgotten for poster in load.posters)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_control_a_receiver_without_a_cursor_takes_some_twice(tmp_path: Path, take_down: TakeDown) -> None:
     with RelayProcess(tmp_path, None, *ROOMY) as relay, Load(relay, cursor=False, goes=0.1) as load:
         load.start()

@@ -24,7 +24,7 @@ TIMES = 50 if LONG else 3
 """How often each kind of break has to have happened."""
 
 
-@pytest.mark.timeout(600 if LONG else 120)
+@pytest.mark.timeout(600 if LONG else 240)
 def test_a_bad_link_loses_and_doubles_nothing(tmp_path: Path, take_down: TakeDown) -> None:
     """Each party talks through the proxy; half-dead connections that the relay believes in are taken over."""
     with RelayProcess(tmp_path, None, *ROOMY) as relay:

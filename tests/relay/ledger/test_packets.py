@@ -31,7 +31,7 @@ def in_a_network_of_its_own() -> list[str]:
     return before
 
 
-@pytest.mark.timeout(400 if LONG else 60)
+@pytest.mark.timeout(400 if LONG else 240)
 def test_lost_packets_lose_nothing(tmp_path: Path, take_down: TakeDown) -> None:
     command = [sys.executable, "-m", packets.__name__, str(tmp_path), str(50_000 if LONG else 2_000)]
     ran = subprocess.run(

@@ -93,7 +93,7 @@ class Program:
                 pipe.close()
 
 
-@pytest.mark.timeout(900 if LONG else 90)
+@pytest.mark.timeout(900 if LONG else 240)
 def test_outbox_and_cursor_survive_kills_of_everybody(tmp_path: Path, take_down: TakeDown) -> None:
     dice, ledger = random.Random(KILLS), Ledger()
     kills = dict.fromkeys(("sender", "relay", "receiver"), 0)

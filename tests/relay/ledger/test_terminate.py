@@ -23,7 +23,7 @@ ENDS = 50 if LONG else 5
 DRAIN = 1.0
 
 
-@pytest.mark.timeout(600 if LONG else 120)
+@pytest.mark.timeout(600 if LONG else 240)
 @pytest.mark.parametrize("model", ["asyncio", "thread"])
 def test_what_was_stored_is_there_after_a_polite_end(model: str, tmp_path: Path, take_down: TakeDown) -> None:
     """Somebody never closes, too, each time."""

@@ -103,7 +103,7 @@ def fast() -> Iterator[Path]:
         yield Path(place)
 
 
-@pytest.mark.timeout(1800 if LONG else 120)
+@pytest.mark.timeout(1800 if LONG else 400)
 def test_nothing_acknowledged_is_lost(tmp_path: Path, fast: Path, require_program: RequireProgram) -> None:
     file = tmp_path / "relay.db"
     said = record(require_program("strace"), tmp_path / "calls", file, COMMITS, "FULL")
@@ -114,7 +114,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, fast: Path, require_progra
     assert found.more, "no cut came between a commit and its acknowledgement: is this a test?"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_control_loses_some(tmp_path: Path, fast: Path, require_program: RequireProgram) -> None:
     """With synchronous=NORMAL no commit is flushed. SQLite then promises that nothing is corrupt, no more."""
     file = tmp_path / "relay.db"
@@ -127,7 +127,7 @@ def test_the_control_loses_some(tmp_path: Path, fast: Path, require_program: Req
 # A flush that fails is as good as a power cut for what was to be flushed, and the process goes on. The second
 # number makes each so many of them fail: those of commits, of checkpoints and of attempts to recover.
 @pytest.mark.parametrize("when", ["12+7", "14+4", "11+9"])
-@pytest.mark.timeout(600 if LONG else 120)
+@pytest.mark.timeout(600 if LONG else 400)
 def test_flushes_that_fail_and_then_the_power(
     tmp_path: Path, fast: Path, require_program: RequireProgram, when: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_flushes_that_fail_and_then_the_power(
 # What the first process did not flush, or could not, is still read by the second as if it were there. What
 # this one says that it holds has to be.
 @pytest.mark.parametrize("fate", ["signal=KILL", "error=EIO"])
-@pytest.mark.timeout(600 if LONG else 120)
+@pytest.mark.timeout(600 if LONG else 400)
 def test_a_relay_that_follows_a_killed_one_and_then_the_power(
     tmp_path: Path, fast: Path, require_program: RequireProgram, fate: str
 ) -> None:
