@@ -24,6 +24,7 @@ from hailer.runtime.ready_waiter import ReadyWaiter
 from hailer.runtime.records import SocketRecords
 from hailer.testing import records
 from hailer.testing.transport import CHECKS
+from tests.runtime.conftest import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -483,23 +484,6 @@ def test_who_waits_is_woken_and_nobody_waits_afterwards(loop: ReadyLoop) -> None
 # Transports.
 
 RECORD_CHECKS = records._checks(ends=True, half_close=True, reliable=True, empty=True, largest=65536)
-
-
-def connected(family: str, folder: Path) -> tuple[socket.socket, socket.socket, str]:
-    """Connect two sockets to each other; with their scheme."""
-    if family == "tcp":
-        listener = socket.create_server(("127.0.0.1", 0))
-    else:
-        path = folder / "pair"
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen()
-    with listener:
-        client = socket.socket(listener.family)
-        client.connect(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server, family
 
 
 def transports(loop: ReadyLoop, folder: Path, family: str = "tcp") -> tuple[ReadyTransport, ReadyTransport]:

@@ -33,6 +33,7 @@ from hailer.runtime.sockets import RESET_ON_CLOSE
 from hailer.server import Server
 from hailer.services.echo import echo
 from hailer.testing.transport import check_blocking_transport, check_transport
+from tests.runtime.conftest import connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,23 +42,6 @@ if TYPE_CHECKING:
     from hailer.endpoint import Endpoint
 
 LOOPS = ("uvloop", "stock")
-
-
-def connected(family: str, folder: Path) -> tuple[socket.socket, socket.socket, str]:
-    """Connect two sockets to each other; with their scheme."""
-    if family == "tcp":
-        listener = socket.create_server(("127.0.0.1", 0))
-    else:
-        path = folder / "pair"
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen()
-    with listener:
-        client = socket.socket(listener.family)
-        client.connect(listener.getsockname())
-        server, _ = listener.accept()
-    return client, server, family
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])

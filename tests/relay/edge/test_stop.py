@@ -76,9 +76,8 @@ def test_a_signal_under_load(
     can_connect: Callable[[Endpoint], bool],
 ) -> None:
     """500 peers in a room that is never silent; one never reads and never closes."""
-    drain = 2.0
     # The long run asks for the figures themselves; the short one may share the machine with other tests.
-    at_once, late = (0.1, 0.5) if LONG else (1.5, 3.0)
+    drain, at_once, late = (2.0, 0.1, 0.5) if LONG else (5.0, 3.0, 15.0)
     relay = start_process(model, drain=drain)
     deaf = connect(relay.endpoint, "deaf", small=True)
     deaf.send("JOIN #all")
