@@ -474,7 +474,7 @@ async def test_a_relay_whose_disk_is_full_stores_it_later(
     clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailingStore()
-    monkeypatch.setattr(app, "_open_store", lambda _: store)
+    monkeypatch.setattr(app, "MemoryStore", lambda: store)
     with RelayServer(Settings(listen=(Endpoint.parse("tcp4://127.0.0.1:0"),), drain=0.5)) as relay:
         async with clients:
             where = relay.endpoints[0]

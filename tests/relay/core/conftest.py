@@ -67,7 +67,7 @@ _ID = rb"[!-~]{1,64}"
 # what may stand after each verb, and whether a text (T) or a text or counted bytes (P) come last
 _FORMS: dict[bytes, list[tuple[bytes, str]]] = {
     b"RELAY": [(rb"hailer/\S+", "T")],
-    b"WELCOME": [(_NAME + rb" session=\S+ stored=[0-9]+ mail=[0-9]+ store=[a-z0-9]+ relay=hailer/\S+", "")],
+    b"WELCOME": [(_NAME + rb" session=\S+ stored=[0-9]+ relay=hailer/\S+ mail=[0-9]+ store=[a-z0-9]+", "")],
     b"MAIL": [(rb"[1-9][0-9]* " + _NAME + rb" #?" + _NAME, "P")],
     b"EXPIRED": [(rb"[1-9][0-9]* " + _NAME + rb" [1-9][0-9]*", "T")],
     b"STORED": [(rb"[1-9][0-9]*", "")],

@@ -134,7 +134,7 @@ def test_no_digest_is_shown() -> None:
 def test_an_account_gets_in_under_its_own_spelling(closed: Driver) -> None:
     peer = connect(closed)
     closed.send(peer, b"HELLO ANN token=ann-token\n")
-    assert closed.lines(peer) == ["WELCOME Ann session=id1 stored=0 mail=0 store=m relay=hailer/9"]
+    assert closed.lines(peer) == ["WELCOME Ann session=id1 stored=0 relay=hailer/9 mail=0 store=m"]
     assert closed.relay.counters.denied == 0
 
 
@@ -202,7 +202,7 @@ def test_the_same_credential_replaces_and_another_does_not(closed: Driver) -> No
     assert closed.lines(bob) == ["MSG Ann Bob :yes"]
     second = connect(closed)
     closed.send(second, b"HELLO ann token=ann-token\n")
-    assert closed.lines(second) == ["WELCOME Ann session=id3 stored=0 mail=0 store=m relay=hailer/9"]
+    assert closed.lines(second) == ["WELCOME Ann session=id3 stored=0 relay=hailer/9 mail=0 store=m"]
     assert closed.lines(first) == ["BYE :replaced"]
     closed.send(bob, b"SEND ann :and you?\nWHO #r\n")
     assert closed.lines(second) == ["MSG Bob Ann :and you?"]
@@ -213,7 +213,7 @@ def test_a_takeover_with_its_session_keeps_the_session(closed: Driver) -> None:
     login(closed, "Ann")
     peer = connect(closed)
     closed.send(peer, b"HELLO ann token=ann-token session=id1\n")
-    assert closed.lines(peer) == ["WELCOME Ann session=id1 stored=0 mail=0 store=m relay=hailer/9"]
+    assert closed.lines(peer) == ["WELCOME Ann session=id1 stored=0 relay=hailer/9 mail=0 store=m"]
 
 
 def test_what_the_old_connection_still_says_counts_for_nothing(closed: Driver) -> None:
@@ -278,7 +278,7 @@ def test_an_ack_of_the_old_connection_counts_for_nothing(closed: Driver) -> None
     closed.lose(new)
     third = connect(closed)
     closed.send(third, b"HELLO ann token=ann-token\n")
-    assert closed.lines(third)[0].split()[4] == "mail=2"
+    assert closed.lines(third)[0].split()[5] == "mail=2"
     assert b"stale" not in bob.taken
 
 
@@ -312,7 +312,7 @@ def test_while_a_no_waits_nothing_else_is_done(closed: Driver) -> None:
     closed.pass_time(1)
     assert closed.lines(peer)[:2] == [
         DENIED,
-        "WELCOME Ann session=id1 stored=0 mail=0 store=m relay=hailer/9",
+        "WELCOME Ann session=id1 stored=0 relay=hailer/9 mail=0 store=m",
     ]
     assert peer.online
 

@@ -56,7 +56,7 @@ def test_hello(relay: Driver) -> None:
     peer = relay.connect()
     relay.lines(peer)
     relay.send(peer, b"hello Alice version=1 token=abc session=zzz\n")
-    assert relay.lines(peer) == ["WELCOME Alice session=zzz stored=0 mail=0 store=m relay=hailer/9"]
+    assert relay.lines(peer) == ["WELCOME Alice session=zzz stored=0 relay=hailer/9 mail=0 store=m"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_takeover(relay: Driver) -> None:
     relay.fresh(bob)
     new = relay.connect()
     relay.send(new, b"HELLO Alice session=id1\nSEND #r :new\n")
-    assert relay.lines(new)[1:] == ["WELCOME Alice session=id1 stored=0 mail=0 store=m relay=hailer/9"]
+    assert relay.lines(new)[1:] == ["WELCOME Alice session=id1 stored=0 relay=hailer/9 mail=0 store=m"]
     assert relay.lines(old) == ["BYE :replaced"]
     assert old.gone
     relay.send(bob, b"SEND alice :3\nSEND #r :4\nWHO #r\nWHO #s\n")
@@ -157,7 +157,7 @@ def test_a_session_that_nobody_knows_begins(relay: Driver) -> None:
     alice = relay.connect()
     relay.send(alice, b"HELLO alice session=of-my-own\n")
     assert relay.lines(alice)[1:] == [
-        "WELCOME alice session=of-my-own stored=0 mail=0 store=m relay=hailer/9"
+        "WELCOME alice session=of-my-own stored=0 relay=hailer/9 mail=0 store=m"
     ]
     other = relay.connect()
     relay.send(other, b"HELLO alice session=guessed\n")

@@ -129,7 +129,8 @@ def check_pair(ann: Wire, ben: Wire, which: str) -> None:
     ben.send(b"HELLO ben session=b\n")
     ben.until(b"WELCOME")
     ann.send(b"HELLO ann session=a\n")
-    welcome = events_of(ann.until(b"relay=").partition(b"relay=")[0] + b"relay=hailer/0\n")[-1]
+    said = ann.until(b" store=")
+    welcome = events_of(said.partition(b" store=")[0] + b" store=0\n")[-1]
     stored = int(next(word for word in welcome.words if word.startswith(b"stored=")).removeprefix(b"stored="))
     expected: list[bytes] = []
     refused = 0

@@ -138,9 +138,9 @@ def _hello(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> 
     relay.counters.logins += 1
     relay.notice("login", session, name)
     stored, waiting = relay.mail.arrive(session, notices=options.get(b"notices") == b"1")
-    say = b"WELCOME %s session=%s stored=%d mail=%d store=%s relay=hailer/%s\n"
+    say = b"WELCOME %s session=%s stored=%d relay=hailer/%s mail=%d store=%s\n"
     store = relay.mail.store.encode()
-    relay.say(session, say % (name, session.id, stored, waiting, store, relay.version))
+    relay.say(session, say % (name, session.id, stored, relay.version, waiting, store))
     relay.mail.deliver(session)
     if old is None:
         for watcher in relay.directory.watchers(key):
