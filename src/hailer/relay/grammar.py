@@ -57,12 +57,12 @@ def is_token(word: bytes) -> bool:
 def count_of(word: bytes) -> int | None:
     """The number that a counted argument's word says, or None if it is no such word.
 
-    A number of more than ten digits is told as some number of eleven: above any limit, and it has to be
+    A number of more than 18 digits is told as some number of 19: above any limit, and it has to be
     refused as too long. Taken for no number, what follows the line would be obeyed as commands.
     """
     if not _COUNT.fullmatch(word):
         return None
-    return int(word.lstrip(b"0")[:11] or b"0")
+    return int(word.lstrip(b"0")[:19] or b"0")
 
 
 def number_of(word: bytes) -> int | None:

@@ -49,7 +49,7 @@ _READS = 16
 """Readers whose pages are one piece of work."""
 
 _MOST_UNSTORED = 16 << 20
-"""Bytes that are accepted and not stored; who posts more has to wait."""
+"""Bytes that are accepted and not stored, above which no more is accepted: who posts has to wait."""
 
 _RETRY = 1.0
 """Seconds between two attempts to get a store to work again."""
@@ -190,8 +190,13 @@ class Mail:
         if poster is None or poster.accepted == poster.stored:
             return False
         self._quitting[session] = reason
-        session.holders += 1  # not by its limits' time: it waits for us
+        self._hold(session)  # not by its limits' time: it waits for us
         return True
+
+    def _hold(self, session: Session) -> None:
+        session.holders += 1
+        if session.holders == 1:
+            self._relay.held.append(session)
 
     def _part(self) -> None:
         """Close those who only waited for what has just been done."""
@@ -260,18 +265,24 @@ class Mail:
         self._relay.counters.mail_missed += 1
         self.journal.touch(box)
 
-    def posted(self, session: Session, poster: Poster, count: int) -> None:
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is accepted and not stored that no more is; who posts has to wait for its turn."""
+        return self.journal.size > _MOST_UNSTORED
+
+    def hold_back(self, session: Session) -> None:
+        """Have a session that wants to post wait, unread, until there is room for what it posts."""
+        if session not in self._held:
+            self._held[session] = None
+            self._relay.counters.held += 1
+            self._hold(session)
+
+    def posted(self, poster: Poster, count: int) -> None:
         """Count posts that were put where they belong."""
         poster.accepted += count
         self._relay.counters.posted += count
         self.journal.posted(poster)
         self.stirred = True
-        if self.journal.size > _MOST_UNSTORED and session not in self._held:
-            self._held[session] = None
-            session.holders += 1
-            if session.holders == 1:
-                self._relay.counters.held += 1
-                self._relay.held.append(session)
 
     def acknowledge(self, box: Mailbox, number: int) -> None:
         """Take note that the entries up to one are dealt with."""
@@ -362,7 +373,7 @@ class Mail:
             owner = self.boxes.by_number.get(number)
             if owner is not None:
                 owner.size -= size
-        if self._held and self.journal.size <= _MOST_UNSTORED:
+        if self._held and not self.crowded:
             self._release()
 
     def _release(self) -> None:

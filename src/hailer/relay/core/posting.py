@@ -27,7 +27,7 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         False if the block is something else; then nothing was done.
     """
     mail = relay.mail
-    if not block.startswith(b"POST ") or mail.trouble:
+    if not block.startswith(b"POST ") or mail.trouble or mail.crowded:
         return False
     poster = mail.poster(session)
     if poster is None:
@@ -56,7 +56,7 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         mail.journal.add(box, entries, size)
     relay.counters.commands += len(lines)
     relay.counters.received += len(lines)
-    mail.posted(session, poster, len(lines))
+    mail.posted(poster, len(lines))
     return True
 
 
@@ -136,7 +136,7 @@ def _post_to_name(
             relay.fail(session, b"bad-name", b"POST", why)
         return
     if relay.mail.put(box, _entry(box, session.name, box.name, text), session):
-        relay.mail.posted(session, poster, 1)
+        relay.mail.posted(poster, 1)
     else:
         relay.fail(session, b"quota", b"POST", b"%d: the mailbox of %s is full" % (number, box.name))
 
@@ -157,7 +157,7 @@ def _post_to_room(
         # One that is full must not keep the others from their mail: its owner is told what it missed.
         if box is not session.box and not relay.mail.put(box, _entry(box, session.name, room.name, text)):
             relay.mail.miss(box, room.name)
-    relay.mail.posted(session, poster, 1)
+    relay.mail.posted(poster, 1)
 
 
 def _entry(box: Mailbox, sender: bytes, to: bytes, text: bytes) -> bytes:

@@ -100,7 +100,7 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
             start = stop + 1
             continue
         line = data[start:stop]
-        start = stop + 1
+        begin, start = start, stop + 1
         if line.endswith(b"\r"):
             line = line[:-1]
             if not session.online:
@@ -117,6 +117,8 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
         if not words:
             continue
         if colon:
+            if _waits(relay, session, words):
+                return begin
             commands.run(relay, session, words, text)
         elif (count := commands.counted(words)) is None:
             commands.run(relay, session, words, None)
@@ -136,11 +138,25 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
 def _payload(
     relay: Relay, session: Session, announced: tuple[list[bytes], int], data: bytes, start: int
 ) -> int:
-    """Carry out the command whose payload begins here and is whole; returns the place after it."""
+    """Carry out the command whose payload begins here and is whole; returns the place after what was used."""
     words, count = announced
+    if _waits(relay, session, words):
+        return start
     session.payload = None
     commands.run(relay, session, words, data[start : start + count])
     return start + count
+
+
+def _waits(relay: Relay, session: Session, words: list[bytes]) -> bool:
+    """Have a session wait that posts while too much is not stored yet; gives whether it does.
+
+    Before and not after the post is accepted: a thousand senders that may each post once more would be
+    a thousand posts to the largest room.
+    """
+    waits = relay.mail.crowded and session.online and words[0].upper() == b"POST"
+    if waits:
+        relay.mail.hold_back(session)
+    return waits
 
 
 def _short_lines(data: bytes, start: int, most: int) -> int:
