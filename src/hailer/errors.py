@@ -198,5 +198,8 @@ class RelayClosed(RelayError):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the relay closed the session: {reason}")
+        advice = (
+            ": another client logged in under this name; give each its own" if reason == "replaced" else ""
+        )
+        super().__init__(f"the relay closed the session: {reason}{advice}")
         self.reason = reason

@@ -203,12 +203,46 @@ class TestOutbox:
         with mortal_relay(tmp_path, listen):  # which has never heard of bob
             done = hailer(*post, data=b"")
             assert done.returncode == 1
-            assert b"1 messages from before are in" in done.stderr
+            assert b"hailer: 1 message from before is in " in done.stderr
             assert (
                 b"hailer: refused: unknown nobody of the name bob was ever here: bob second\n" in done.stderr
             )
             done = hailer(*post, data=b"")
             assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+    def test_what_happens_meanwhile_is_told(
+        self, start: Callable[..., Process], tmp_path: Path, connect: Connect
+    ) -> None:
+        listen = f"unix:{tmp_path}/r.sock"
+        box = str(tmp_path / "box")
+        with mortal_relay(tmp_path, listen) as relay:
+            known(connect, listen, "bob")
+            ann = start("send", "bob", "--post", "--relay", listen, "--name", "ann", "--outbox", box)
+            ann.write(b"first\n")
+            ann.read_until(b"stored\n")
+            relay.signal(signal.SIGKILL)
+            ann.read_until(b"hailer: the connection was lost: ", "err")
+        for rest in tmp_path.glob("mail.db*"):
+            rest.unlink()
+        with mortal_relay(tmp_path, listen):
+            told = ann.read_until(b" again\n", "err")
+            code, _, rest_told = ann.end()
+        assert code == 0
+        lines = (told + rest_told).splitlines()[1:]  # the first is the end of the one above
+        assert all(line.startswith(b"hailer: ") for line in lines), lines
+        assert any(b"the relay has another store than before" in line for line in lines)
+
+    def test_the_end_of_the_relay_is_told_once(
+        self, start: Callable[..., Process], tmp_path: Path, connect: Connect
+    ) -> None:
+        listen = f"unix:{tmp_path}/r.sock"
+        with mortal_relay(tmp_path, listen) as relay:
+            bob = start("recv", "--relay", listen, "--name", "bob", "-v")
+            bob.read_until(b"receiving as bob\n", "err")
+            relay.signal(signal.SIGKILL)
+            code, _, told = bob.end()
+        assert code != 0
+        assert len(told.splitlines()) == 1, told
 
     def test_a_time_limit(
         self, start: Callable[..., Process], hailer: Run, connect: Connect, tmp_path: Path

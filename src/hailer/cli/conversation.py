@@ -90,6 +90,7 @@ class Talk:
             logged_in(
                 self._options,
                 self._notes,
+                tell=self._tell,
                 on_presence=self._on_presence,
                 on_expired=self._on_expired,
                 on_refused=self._on_refused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import logging
 import os
 import re
 import secrets
@@ -13,13 +14,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hailer.cli.telling import LogTelling
 from hailer.errors import DialError, HailerError, Refused, UsageError
 from hailer.net import backoff
 from hailer.relay.client.client import RelayClient
 from hailer.relay.client.keeper import within
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from hailer.cli.notes import Notes
     from hailer.cli.options import RelayOptions
@@ -32,18 +34,23 @@ _PARTING: Final = 1.0
 
 
 @asynccontextmanager
-async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> AsyncIterator[RelayClient]:
+async def logged_in(
+    options: RelayOptions, notes: Notes, *, tell: Callable[[str], object] | None = None, **client: Any
+) -> AsyncIterator[RelayClient]:
     """Log in, and out at the end.
 
     Args:
         options: where, as whom, and how often to try.
         notes: where retries are told.
+        tell: called with what the client would log; None is `notes`.
         client: more arguments of `RelayClient`, its timeout once it is connected among them.
 
     Raises:
         The same as `RelayClient.connect`, after the last retry.
     """
     token = read_token(options.token_file)
+    warnings = LogTelling(tell or notes.note)
+    logging.getLogger("hailer").addHandler(warnings)
     taken = 0
     retried = 0
     pauses = backoff.delays(options.retry_delay, most=10 * options.retry_delay, jitter=0.25)
@@ -79,6 +86,7 @@ async def logged_in(options: RelayOptions, notes: Notes, **client: Any) -> Async
     finally:
         if options.name is None:
             await _leave_for_good(one)
+        warnings.tell = None  # each line's outcome has been told
         await one.close()
 
 

@@ -75,7 +75,7 @@ def command(
         output = Output()
         left = count
         told = ack
-        tell = Telling(options.relay, notes.note)
+        tell = Telling(options.relay, notes.note, again=follow)
         async with logged_in(options, notes, reconnect=follow, **tell.callbacks) as client:
             for room in rooms:
                 await client.join(as_room(room))

@@ -113,6 +113,10 @@ def _windows(lines: list[bytes]) -> Iterator[list[bytes]]:
         yield window
 
 
+def _count(messages: int, which: str = "") -> str:
+    return f"1 message{which} is" if messages == 1 else f"{messages} messages{which} are"
+
+
 class _Sender:
     """Sends to one receiver and prints what became of it.
 
@@ -144,17 +148,19 @@ class _Sender:
         """What the client has to be told, beside what all are told."""
         if not self._post:
             return {"reconnect": False}
-        if self._outbox is None:
-            return {"on_refused": self._told_late}
-        return {"on_refused": self._told_late, "outbox": self._outbox, "timeout": options.silence}
+        from hailer.cli.telling import Telling  # noqa: PLC0415 (not for --help)
+
+        more = {**Telling(options.relay, self._notes.note).callbacks, "on_refused": self._told_late}
+        if self._outbox is not None:
+            more.update(outbox=self._outbox, timeout=options.silence)
+        return more
 
     async def begin(self, client: RelayClient) -> None:
         """Get ready, once the client is logged in."""
         self._client = client
         if client.posts_waiting:
-            self._notes.note(
-                f"{client.posts_waiting} messages from before are in {self._outbox}: they go first"
-            )
+            waiting = _count(client.posts_waiting, " from before")
+            self._notes.note(f"{waiting} in {self._outbox}: what is there goes first")
         if self._to.startswith("#"):
             await client.join(self._to)
 
@@ -194,7 +200,7 @@ class _Sender:
             pass  # it was told
         except TimedOut:
             raise TimedOut(
-                f"{self._client.posts_waiting} messages are not stored yet: run again with {self._outbox}"
+                f"{_count(self._client.posts_waiting)} not stored yet: run again with {self._outbox}"
             ) from None
 
     def _told_late(self, post: RefusedPost) -> None:

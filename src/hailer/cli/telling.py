@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+
+from hailer.relay.client.keeper import is_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,7 +14,24 @@ if TYPE_CHECKING:
     from hailer.errors import HailerError
     from hailer.relay.client.events import Gap
 
-__all__ = ["Telling"]
+__all__ = ["LogTelling", "Telling"]
+
+
+class LogTelling(logging.Handler):
+    """Tells a person what the client would log: what nobody waits for, such as another store at the relay.
+
+    Args:
+        tell: called with each sentence; None tells nothing.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self.tell: Callable[[str], object] | None = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it."""
+        if self.tell is not None:
+            self.tell(record.getMessage())
 
 
 class Telling:
@@ -20,11 +40,13 @@ class Telling:
     Args:
         relay: where the relay is.
         tell: called with each sentence.
+        again: whether the client connects again; else that is the end of the program, which tells it.
     """
 
-    def __init__(self, relay: Endpoint, tell: Callable[[str], object]) -> None:
+    def __init__(self, relay: Endpoint, tell: Callable[[str], object], *, again: bool = True) -> None:
         self._relay = relay
         self._tell = tell
+        self._again = again
         self._lost = False
 
     @property
@@ -42,6 +64,8 @@ class Telling:
             self._tell(f"connected to {self._relay} again")
 
     def _on_disconnected(self, error: HailerError) -> None:
+        if not self._again or is_final(error):
+            return
         self._lost = True
         self._tell(f"the connection was lost: {error}")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hailer.relay.client.posts import Poster
     from hailer.transport import Transport
 
-__all__ = ["Keeper", "tell", "within"]
+__all__ = ["Keeper", "is_final", "tell", "within"]
 
 _PARTING = 2.0
 """Seconds that a session which does not go on gets for its BYE."""
@@ -220,7 +220,7 @@ class Keeper:
             self._posts.lost()
             await link.close()
             tell(self._on_disconnected, error)
-            if self._retry_delay is None or _is_final(error):
+            if self._retry_delay is None or is_final(error):
                 self._end(error)
                 return
             try:
@@ -236,7 +236,7 @@ class Keeper:
             try:
                 return await self._login()
             except HailerError as error:
-                if _is_final(error):
+                if is_final(error):
                     raise
                 log.info("the relay at %s cannot be reached yet: %s", self.relay, error)
 
@@ -247,7 +247,7 @@ class Keeper:
         self._on_end(error)
 
 
-def _is_final(error: HailerError) -> bool:
+def is_final(error: HailerError) -> bool:
     """Whether connecting again would not help."""
     if isinstance(error, RelayClosed):
         return error.reason == "replaced"  # two clients with one session would replace each other for ever

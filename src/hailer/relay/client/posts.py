@@ -253,7 +253,7 @@ class Poster:
             concerned = list(self._line.under_way)  # a relay that knows no POST refuses each like this
         if fail.code == "store":
             if concerned and not self._trouble:
-                log.warning("the relay cannot store posts at the moment: %s", printable(fail.explanation))
+                log.warning("posts are tried again each second: %s", printable(fail.explanation))
             self._trouble = printable(fail.explanation)
             self._line.window = 1
         else:
@@ -369,7 +369,10 @@ class Poster:
         if self._journal is not None and post.key:
             return TimedOut(f"the post was not stored in time{why}: it stays in the outbox for another try")
         if post.said:
-            return TimedOut(f"the post was not stored in time{why}: it goes on being tried until the end")
+            return TimedOut(
+                f"the post was not stored in time{why}: it goes on being tried until this client"
+                " ends, and may be stored by then"
+            )
         return TimedOut("the post was not sent in time: look whether the relay runs, and post it again")
 
     async def _flushed(self) -> None:
