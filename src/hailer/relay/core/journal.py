@@ -59,8 +59,9 @@ class Journal:
         self._rows: dict[Mailbox, None] = {}
         self._floors: dict[int, int] = {}
         self._members: dict[tuple[bytes, int], tuple[Member, bool]] = {}
+        self._entered: set[tuple[bytes, int]] = set()  # of these: memberships that no store has seen
         self._forgotten: dict[int, None] = {}
-        self._forgotten_senders: list[tuple[int, bytes]] = []
+        self._forgotten_senders: dict[tuple[int, bytes], None] = {}
 
     def load(self, loaded: Loaded) -> None:
         """Take what the store holds, at the start."""
@@ -96,12 +97,20 @@ class Journal:
 
     def joined(self, member: Member) -> None:
         """A name entered a room."""
-        self._members[member.room.lower(), member.box] = (member, True)
+        key = member.room.lower(), member.box
+        if key not in self._members:
+            self._entered.add(key)
+        self._members[key] = (member, True)
         self._later()
 
     def left(self, member: Member) -> None:
         """A name left a room."""
-        self._members[member.room.lower(), member.box] = (member, False)
+        key = member.room.lower(), member.box
+        if key in self._entered:  # while the store takes nothing, any number of rooms could be gone through
+            self._entered.remove(key)
+            del self._members[key]
+        else:
+            self._members[key] = (member, False)
         self._later()
 
     def forget(self, box: Mailbox) -> None:
@@ -114,9 +123,10 @@ class Journal:
 
     def forget_sender(self, poster: Poster) -> None:
         """Drop a session that has posted."""
-        self._forgotten_senders.append((poster.box.number, poster.id))
         self._posters.pop(poster, None)
-        self._later()
+        if poster.accepted:  # else the store has nothing of it
+            self._forgotten_senders[poster.box.number, poster.id] = None
+            self._later()
 
     def add(self, box: Mailbox, new: list[bytes], size: int) -> None:
         """Append entries, made for the numbers after `Mailbox.last`, of so many bytes, to a mailbox."""
@@ -141,6 +151,7 @@ class Journal:
         """Store how far a session has come, together with its entries."""
         poster.used = self.age
         self._posters[poster] = poster.accepted
+        self._forgotten_senders.pop((poster.box.number, poster.id), None)  # it has begun anew
         self.urgent = True
 
     def _close(self, box: Mailbox) -> None:
@@ -165,7 +176,7 @@ class Journal:
             segments=[segment for _, segment in self._segments],
             floors=self._floors,
             senders=[Sender(poster.box.number, poster.id, n, age) for poster, n in self._posters.items()],
-            forgotten_senders=self._forgotten_senders,
+            forgotten_senders=list(self._forgotten_senders),
             joined=[member for member, joined in self._members.values() if joined],
             left=[member for member, joined in self._members.values() if not joined],
             forgotten=list(self._forgotten),
@@ -184,8 +195,9 @@ class Journal:
         self._rows = {}
         self._floors = {}
         self._members = {}
+        self._entered = set()
         self._forgotten = {}
-        self._forgotten_senders = []
+        self._forgotten_senders = {}
         self.urgent = False
         self.due = float("inf")
 
@@ -202,7 +214,7 @@ class Journal:
             box.unstored = box.pending_size = 0
             box.pending = []
         rows, floors, members, forgotten = self._rows, self._floors, self._members, self._forgotten
-        forgotten_senders = self._forgotten_senders
+        entered, forgotten_senders = self._entered, self._forgotten_senders
         self._clear()
         if flight is not None:
             batch = flight.batch
@@ -212,10 +224,11 @@ class Journal:
             floors = batch.floors | floors
             members = known | members
             forgotten = dict.fromkeys(batch.forgotten) | forgotten
-            forgotten_senders = batch.forgotten_senders + forgotten_senders
+            forgotten_senders = dict.fromkeys(batch.forgotten_senders) | forgotten_senders
+            entered -= known.keys()
         self._rows = {box: None for box in rows if box.number not in forgotten}
         self._floors, self._members, self._forgotten = floors, members, forgotten
-        self._forgotten_senders = forgotten_senders
+        self._entered, self._forgotten_senders = entered, forgotten_senders
         self.size = 0
         self._later()
         return list(posters)
