@@ -71,7 +71,7 @@ def accounts_beside(store: str | None) -> Path:
     """
     path = default_path() if store is None or store == "memory" else Path(store)
     if not path.name:
-        raise UsageError(f"{store} is no file: give the store of the relay, such as relay.db")
+        raise UsageError(f"{store or repr(store)} is no file: give the store of the relay, such as relay.db")
     return path.with_name(path.name + ".accounts")
 
 

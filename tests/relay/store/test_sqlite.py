@@ -194,7 +194,7 @@ def test_a_second_relay_on_the_file_is_refused(store: SqliteStore, path: Path) -
         ).stdout
 
     store.load()
-    refused = f"{path} is in use, perhaps by another relay: stop that one, or name another file"
+    refused = f"{path} is in use, perhaps by another relay: stop that one, or name another file (--store)"
     assert other() == f"refused: {refused}\n"
     store.commit(Batch(boxes=[BOB]))
     with pytest.raises(StoreError, match="in use"):
@@ -271,10 +271,12 @@ def test_tables_of_a_newer_hailer_are_refused(path: Path) -> None:
 )
 def test_the_database_of_another_program_is_left_alone(path: Path, statements: list[str]) -> None:
     raw(path, *statements)
+    path.chmod(0o664)
     before = path.read_bytes()
     with pytest.raises(StoreError, match="is a database of another program: name another file"):
         SqliteStore(path)
     assert path.read_bytes() == before
+    assert path.stat().st_mode & 0o777 == 0o664
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:

@@ -40,7 +40,7 @@ def default_path(of: str = "") -> Path:
     return home / "hailer" / (f"relay-{own}.db" if own else "relay.db")
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path) -> int | None:
     """Make a file that only its owner can read, and the directories on the way to it, if they are not there.
 
     Nothing is ever open to others, not for a moment: the mode is given when it is made. What was made
@@ -48,6 +48,9 @@ def prepare(path: Path) -> None:
 
     Args:
         path: an absolute one.
+
+    Returns:
+        The mode that the file had when others could read it, to give it back if it is not ours.
 
     Raises:
         StoreError: it cannot be made, or is there and is no file of this user.
@@ -59,10 +62,11 @@ def prepare(path: Path) -> None:
             # store in this process may have (fcntl(2): all locks of the process on that file).
             made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            _close_to_others(path)
+            return _close_to_others(path)
         else:
             os.close(made)
             _flush(path.parent)
+            return None
     except OSError as error:
         raise StoreError(
             f"mail cannot be kept in {path} ({error.strerror or error}): correct that, or name another file"
@@ -129,12 +133,14 @@ def _make_directories(directory: Path) -> None:
         _flush(each.parent)
 
 
-def _close_to_others(path: Path) -> None:
+def _close_to_others(path: Path) -> int | None:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"mail cannot be kept in {path}, which is no regular file: name another file")
-    if found.st_mode & 0o077:
-        path.chmod(found.st_mode & 0o700)
+    if not found.st_mode & 0o077:
+        return None
+    path.chmod(found.st_mode & 0o700)
+    return stat.S_IMODE(found.st_mode)
 
 
 def _flush(directory: Path) -> None:

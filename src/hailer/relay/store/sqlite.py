@@ -72,7 +72,7 @@ class SqliteStore:
         self._pages = 0
         # What the relay's row holds, which posts alone need not write.
         self._age = self._next_entry = -1
-        prepare(self.path)
+        mode = prepare(self.path)
         with self._told():
             self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -80,6 +80,9 @@ class SqliteStore:
                 self._set_up()
         except BaseException:
             self._db.close()
+            if mode is not None:
+                with suppress(OSError):
+                    self.path.chmod(mode)  # it may be somebody else's
             raise
 
     def load(self) -> Loaded:
@@ -354,7 +357,9 @@ _bytes = bytes.fromhex
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "the disk of {path} is full: make room, and mail is taken again",
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({name}): look at its disk and the system's log",
-    sqlite3.SQLITE_BUSY: "{path} is in use, perhaps by another relay: stop that one, or name another file",
+    sqlite3.SQLITE_BUSY: (
+        "{path} is in use, perhaps by another relay: stop that one, or name another file (--store)"
+    ),
     sqlite3.SQLITE_NOTADB: "{path} is no store of mail: name another file",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged: put it aside, and take a copy of it back or begin without",
     sqlite3.SQLITE_READONLY: "{path} cannot be written ({name}): give this user the right to",
