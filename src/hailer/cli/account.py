@@ -35,7 +35,8 @@ hailer account rotate ann
 @option(
     "--store",
     metavar="memory|PATH",
-    help="The store of the relay: accounts are beside it, in PATH.accounts; with memory beside the default one.  [default: the relay's]",
+    help="The store of the relay: accounts are beside it, in PATH.accounts, or with memory beside the"
+    " default one.  [default: the relay's]",
 )
 # No variable sets it: HAILER_TOKEN_FILE names the file that is read to log in, which is not to be replaced.
 @click.option(
