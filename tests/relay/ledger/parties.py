@@ -266,7 +266,7 @@ class Poster(Party):
         self._made: list[tuple[Value, str, bytes]] = []
         self._stored = 0
         self._next = 1
-        self._asked = False
+        self._asked = self._settled = False
         self._fence = b""
         self._pause = threading.Event()
 
@@ -298,7 +298,7 @@ class Poster(Party):
         self._acknowledge(stored)
         self._next, self._fence, self._asked = stored + 1, b"", False
         rooms = [room for room in self.to if room.startswith("#")]
-        if self.connections == 1 and rooms:
+        if rooms and not self._settled:  # a JOIN is stored with the first posts at the latest
             stream.say(*(b"JOIN " + room.encode() for room in rooms))
         while not self._through():
             for event in events:
@@ -333,6 +333,7 @@ class Poster(Party):
 
     def _heed(self, stream: Stream, event: Event) -> None:
         if event.verb == b"STORED":
+            self._settled = True
             self._acknowledge(int(event.words[1]))
         elif event.verb == b"BYE":
             raise ConnectionResetError(str(event))

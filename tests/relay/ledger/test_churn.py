@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.relay.ledger.conftest import TakeDown
 
 LONG = os.environ.get("HAILER_LONG") == "1"
-ROUNDS = 60 if LONG else 2
+ROUNDS = 20 if LONG else 2
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="what a process holds is read from /proc"
