@@ -2,7 +2,7 @@
 #   make run     set up and start the relay on tcp://localhost:16273
 #   make test    set up and run the tests
 #   make check   lint, types and the dependency contracts
-#   make soak    the long forms of the tests of mail, loss and limits, and fuzzing; about an hour
+#   make soak    the long forms of the tests of mail, loss and limits, and fuzzing; an hour or two
 #   make bench   measure the relay beside its peers
 PYTHON ?= python3
 VENV := .venv
