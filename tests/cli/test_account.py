@@ -468,7 +468,7 @@ def test_every_account_has_a_mailbox_that_outlives_relays_and_rotation(
                 account("remove", "carl")
                 tokens["bob"] = account("rotate", "bob")
                 relay.reload()
-                assert ann.ask("POST 3 carl :x").startswith("FAIL unknown POST")
+                assert ann.ask("POST 3 carl :x") == "FAIL unknown POST :3: carl has no account"
                 assert ann.ask("POST 3 dora :early") == "STORED 3"
                 assert late.ask(f"HELLO dora token={tokens['dora']}").split()[5] == "mail=1"
                 assert late.line().endswith(" ann dora :early")

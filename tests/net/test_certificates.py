@@ -342,6 +342,23 @@ def test_an_authority_that_will_not_do(tmp_path: Path) -> None:
         make_certificate(["other"], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("life", "said"),
+    [(-5, ["the certificate {} has expired, so that no client trusts it: renew it"]), (3600, [])],
+)
+def test_a_server_with_an_expired_certificate_is_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, life: int, said: list[str]
+) -> None:
+    authority = Authority.make(timedelta(days=10))
+    text, key_text, _ = authority.issue(["localhost"], timedelta(seconds=life), client=False)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(text)
+    key.touch(0o600)
+    key.write_bytes(key_text)
+    server_context(cert, key)
+    assert caplog.messages == [line.format(cert) for line in said]
+
+
 def test_an_authority_signs_no_other_authority(tmp_path: Path) -> None:
     authority = Authority.make(timedelta(days=10))
     text, key_text, _ = authority.issue(["evil.test"], timedelta(days=5), client=False)

@@ -6,6 +6,7 @@ import logging
 import os
 import ssl
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -24,6 +25,12 @@ _LIMIT: Final = 4 << 20
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _KEY: Final = b"PRIVATE KEY-----"
 _ENCRYPTED: Final = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+
+_OUT_OF_TIME: Final = {
+    9: "is not valid yet: look at this machine's clock",
+    10: "has expired, so that no client trusts it: renew it",
+}
+"""By the codes of OpenSSL's X509_verify_cert_error(3)."""
 
 
 def server_context(
@@ -52,6 +59,7 @@ def server_context(
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     _load_identity(context, cert, key)
+    _warn_of_age(context, Path(cert))
     if client_ca is not None:
         _load_authorities(context, client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
@@ -185,6 +193,29 @@ def _warn_of_readers(path: Path) -> None:
         return
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         log.warning("every user of this machine can read the key %s: chmod o-r %s", path, path)
+
+
+def _warn_of_age(context: ssl.SSLContext, path: Path) -> None:
+    """A certificate out of its time keeps all clients out, and only they would be told.
+
+    The standard library tells the dates of no certificate but a peer's, so this is one, in memory.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        client.load_verify_locations(path)
+        near = client.wrap_bio(back, there)
+        far = context.wrap_bio(there, back, server_side=True)
+        for end in (near, far, near):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _OUT_OF_TIME:
+            log.warning("the certificate %s %s", path, _OUT_OF_TIME[error.verify_code])
+    except (ssl.SSLError, OSError, ValueError):
+        pass  # whatever else is wrong is found elsewhere, or by clients
 
 
 def _no_password() -> NoReturn:

@@ -166,7 +166,8 @@ class RelayClient(Receiving, Places):
             raise EndpointError(f"no relay can be reached at {endpoint}: give tcp://HOST:PORT or unix:PATH")
         if (tls or server_name) and endpoint.scheme not in TLS_SCHEMES:
             raise UsageError(
-                f"{endpoint} is not encrypted: write tls:// or wss://, or leave out what TLS needs"
+                f"{endpoint} is not encrypted: write tls:// or wss://, or give no certificate, authority or"
+                " server name"
             )
         self._timeout = timeout
         self._on_gap = on_gap

@@ -296,7 +296,8 @@ class Link:
             if not data:
                 self._protocol.end()
                 raise ConnectionLost(
-                    "the relay ended the connection without a word: look whether it still runs"
+                    "the relay ended the connection without a word: look whether it still runs, and whether"
+                    " this address is right, its scheme too"
                 )
             self._take_all(self._protocol.feed(data))
 

@@ -128,9 +128,9 @@ def _post_to_name(
     box = relay.mail.boxes.find(to)
     if box is None:
         if grammar.is_name(to):
-            relay.fail(
-                session, b"unknown", b"POST", b"%d: nobody of the name %s was ever here" % (number, to)
-            )
+            guests = relay.accounts.guests
+            why = b"%d: nobody of the name %s was ever here" if guests else b"%d: %s has no account"
+            relay.fail(session, b"unknown", b"POST", why % (number, to))
         else:
             why = b"%d: a receiver is a name, or a room such as #lobby" % number
             relay.fail(session, b"bad-name", b"POST", why)
@@ -138,7 +138,8 @@ def _post_to_name(
     if relay.mail.put(box, _entry(box, session.name, box.name, text), session):
         relay.mail.posted(poster, 1)
     else:
-        relay.fail(session, b"quota", b"POST", b"%d: the mailbox of %s is full" % (number, box.name))
+        why = b"%d: the mailbox of %s is full; post again once some was taken out" % (number, box.name)
+        relay.fail(session, b"quota", b"POST", why)
 
 
 def _post_to_room(
