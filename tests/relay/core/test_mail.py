@@ -547,6 +547,19 @@ def test_a_name_that_nobody_uses_is_forgotten_and_numbers_go_on(make_relay: type
     assert number > 5
 
 
+def test_a_room_does_not_keep_a_name_that_nobody_uses(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_seconds=10 * DAY))
+    relay.send(relay.login("ghost", rooms="#r"), b"QUIT\n")
+    for day in range(1, 23):
+        relay.send(relay.login("alice", rooms="#r"), b"POST 1 #r :of today\nQUIT\n")
+        relay.jump(DAY)
+        members = {box.key for box in relay.relay.mail.boxes.rooms[b"#r"].boxes}
+        assert (b"ghost" in members) == (day <= 10), day
+    assert list(relay.relay.mail.boxes.by_key) == [b"alice"]
+    later = make_relay(store=relay.store)
+    assert [box.key for box in later.relay.mail.boxes.rooms[b"#r"].boxes] == [b"alice"]
+
+
 def test_too_many_names(make_relay: type[Driver]) -> None:
     relay = make_relay(Limits(mailboxes=2))
     _known(relay, "bob", "carol")

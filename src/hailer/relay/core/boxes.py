@@ -141,6 +141,16 @@ class Boxes:
             self._journal.forget(box)
         return len(old)
 
+    def take_out_of_rooms(self, before: int) -> None:
+        """Have names of no account that nobody used since some age of the relay get no more posts to rooms.
+
+        Those would keep a mailbox filled for ever that nobody may ever come back to.
+        """
+        for box in self.by_key.values():
+            if box.rooms and box.used < before and not (box.kept or box.reader):
+                for room in list(box.rooms):
+                    self.leave(box, room)
+
     def forget_posters(self, before: int) -> None:
         """Drop sessions that have not posted since some age of the relay."""
         if before > 0:

@@ -114,6 +114,7 @@ class Mail:
             self._expiry_at = now + _EXPIRY
             self._look_for_old = True
             too_old = self.journal.age - int(self._relay.limits.mail_seconds)
+            self.boxes.take_out_of_rooms(too_old)
             self.boxes.forget(too_old, 1000)
             self.boxes.forget_posters(too_old)
             self.journal.grow_old()
