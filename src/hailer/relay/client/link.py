@@ -295,9 +295,9 @@ class Link:
             silent = False
             if not data:
                 self._protocol.end()
+                also = ", and whether it speaks the scheme of this address" if self._logging_in else ""
                 raise ConnectionLost(
-                    "the relay ended the connection without a word: look whether it still runs, and whether"
-                    " this address is right, its scheme too"
+                    f"the relay ended the connection without a word: look whether it still runs{also}"
                 )
             self._take_all(self._protocol.feed(data))
 
