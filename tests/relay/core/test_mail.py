@@ -534,6 +534,7 @@ def test_a_name_that_nobody_uses_is_forgotten_and_numbers_go_on(make_relay: type
     relay.send(alice, _posts(1, 5))
     relay.send(bob, b"ACK 5\nQUIT\n")
     relay.lose(alice)
+    relay.pass_time(1)
     relay.jump(11 * DAY)
     assert not relay.relay.mail.boxes.by_key
     assert not relay.relay.mail.boxes.rooms

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from hailer.relay.core.journal import Journal
     from hailer.relay.core.limits import Limits
 
-_UNUSED = 3600
+_STEP = 600
+"""Seconds that the time when a name was last used may be behind."""
+
+_UNUSED = 3600 + _STEP
 """Seconds that an empty mailbox of nobody's account is kept at least, however many more there are."""
 
 
@@ -52,6 +55,7 @@ class Boxes:
         self.rooms: dict[bytes, RoomMembers] = {}
         self.size = 0
         self._next_number = 1
+        self._no_room_until = 0
         self._guests = True
 
     def load(self, loaded: Loaded) -> None:
@@ -100,7 +104,7 @@ class Boxes:
         box = self.by_key.get(key)
         if box is None:
             full = len(self.by_key) >= self._limits.mailboxes and not kept
-            if full and not self.forget(self._journal.age - _UNUSED, 1000):
+            if full and not self._make_room():
                 return None
             box = Mailbox(self._next_number, key, name, self._journal.next_entry - 1)
             self._next_number += 1
@@ -122,10 +126,10 @@ class Boxes:
             self.ensure(account.name.lower(), account.name, kept=True)
 
     def use(self, box: Mailbox) -> None:
-        """Take note that somebody has the name now."""
-        if self._journal.age - box.used >= _UNUSED or not box.used:
+        """Take note that somebody has the name now; in steps, for each is stored."""
+        if self._journal.age - box.used >= _STEP or not box.used:
+            box.used = self._journal.age
             self._journal.touch(box, within=60.0)
-        box.used = self._journal.age
 
     def forget(self, before: int, most: int) -> int:
         """Drop empty mailboxes that nobody used since some age of the relay; gives how many."""
@@ -141,6 +145,16 @@ class Boxes:
             self._journal.forget(box)
         return len(old)
 
+    def _make_room(self) -> bool:
+        """Drop some of the empty mailboxes, when there are as many as may be; gives whether there was one."""
+        age = self._journal.age
+        if age < self._no_room_until:
+            return False  # to look through all for each new name would be the square of their number
+        if self.forget(age - _UNUSED, 1000):
+            return True
+        self._no_room_until = age + 60
+        return False
+
     def take_out_of_rooms(self, before: int) -> None:
         """Have names of no account that nobody used since some age of the relay get no more posts to rooms.
 
@@ -153,10 +167,9 @@ class Boxes:
 
     def forget_posters(self, before: int) -> None:
         """Drop sessions that have not posted since some age of the relay."""
-        if before > 0:
-            for box in self.by_key.values():
-                for poster in [old for old in box.posters.values() if old.used < before and not old.link]:
-                    self.forget_poster(poster)
+        posters = (poster for box in self.by_key.values() for poster in box.posters.values())
+        for old in [poster for poster in posters if poster.used < before and not poster.link]:
+            self.forget_poster(old)
 
     def forget_poster(self, poster: Poster) -> None:
         """Drop a session that has posted: its posts, sent again, would be new ones."""
@@ -183,7 +196,9 @@ class Boxes:
                 self.leave(box, away)
         members = self.rooms.get(key)
         if members is not None and len(members.boxes) >= self._limits.members:
-            absent = next((old for old in members.boxes if old.reader is None), None)
+            absent = next(
+                (old for old in members.boxes if not old.reader or key not in old.reader.rooms), None
+            )
             if absent is not None:
                 self.leave(absent, room)
         self._add(box, room)

@@ -26,15 +26,16 @@ from hailer.relay.core.journal import Journal
 from hailer.relay.core.mailbox import Poster
 from hailer.relay.core.outboxes import timestamp
 from hailer.relay.core.work import Commit, Older, Read, Recover
+from hailer.relay.grammar import fail
 
 if TYPE_CHECKING:
     from hailer.errors import StoreError
-    from hailer.relay.core.batch import Loaded, Page, Segment
+    from hailer.relay.core.batch import Loaded, Page
     from hailer.relay.core.journal import Flight
     from hailer.relay.core.mailbox import Mailbox
     from hailer.relay.core.relay import Relay
     from hailer.relay.core.session import Session
-    from hailer.relay.core.work import Work
+    from hailer.relay.core.work import Old, Work
 
 _PAGE = 512 * 1024
 """Bytes of mail that are read for one reader at once."""
@@ -54,9 +55,16 @@ _MOST_UNSTORED = 16 << 20
 _RETRY = 1.0
 """Seconds between two attempts to get a store to work again."""
 
-_EXPIRY = 60.0
+_EXPIRY = 600.0
+"""Most seconds between two looks for what is too old: with 100,000 mailboxes one takes a tenth of a second
+of the store's time and as much of everybody's."""
+
 _EXPIRED_AT_ONCE = 100
-"""Seconds between two looks for what is too old, and segments of it that are taken at once."""
+"""Segments of what is too old that are taken at once."""
+
+_GRACE = 3600
+"""Seconds after the start in which nothing unused is forgotten: a relay that was killed does not know who was
+connected till then."""
 
 
 class Mail:
@@ -70,6 +78,7 @@ class Mail:
         journal: what is to be stored.
         store: what the store is known by.
         trouble: why the store takes nothing now; empty when it does.
+        unreadable: why somebody's mail cannot be read now, which is tried again; empty when all can.
         stirred: there may be work for the store.
     """
 
@@ -79,6 +88,7 @@ class Mail:
         self.boxes = Boxes(relay.limits, self.journal)
         self.store = "none"
         self.trouble = ""
+        self.unreadable = ""
         self.stirred = False
         self._ending = False
         self._busy = False
@@ -86,11 +96,16 @@ class Mail:
         self._wanted: dict[Mailbox, None] = {}
         self._read_next = False
         self._look_for_old = False
+        self._more_old = False
+        self._untold: list[tuple[Mailbox, int, bytes]] = []
+        self._unread: dict[Mailbox, None] = {}
         self._held: dict[Session, None] = {}
         self._quitting: dict[Session, bytes] = {}
         self._ended: dict[Session, None] = {}
         self._retry_at = 0.0
+        self._reread_at = float("inf")
         self._expiry_at = 0.0
+        self._forgets_from = 0
 
     def load(self, loaded: Loaded) -> None:
         """Take what the store holds, at the start."""
@@ -98,26 +113,31 @@ class Mail:
         self.boxes.load(loaded)
         self.store = loaded.store or self.store
         self.boxes.keep(self._relay.accounts)
+        self._forgets_from = self.journal.age + _GRACE
 
     @property
     def deadline(self) -> float:
         """The instant at which `tick` has something to do."""
         if self._busy:
             return self._expiry_at
-        if self.trouble:
-            return min(self._retry_at, self._expiry_at)
-        return min(self.journal.due, self._expiry_at)
+        return min(self._retry_at if self.trouble else self.journal.due, self._reread_at, self._expiry_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         if now >= self._expiry_at:
-            self._expiry_at = now + _EXPIRY
+            seconds = self._relay.limits.mail_seconds
+            self._expiry_at = now + max(60.0, min(seconds / 100, _EXPIRY))
             self._look_for_old = True
-            too_old = self.journal.age - int(self._relay.limits.mail_seconds)
-            self.boxes.take_out_of_rooms(too_old)
-            self.boxes.forget(too_old, 1000)
-            self.boxes.forget_posters(too_old)
+            too_old = self.journal.age - int(seconds)
+            if self.journal.age >= self._forgets_from:
+                self.boxes.take_out_of_rooms(too_old)
+                self.boxes.forget(too_old, 1000)
+                self.boxes.forget_posters(too_old)
             self.journal.grow_old()
+        if now >= self._reread_at:
+            self._reread_at = float("inf")
+            self._wanted |= self._unread
+            self._unread = {}
         self.stirred = True
 
     def end(self) -> None:
@@ -308,20 +328,21 @@ class Mail:
         journal, now = self.journal, self._relay.clock.now
         if self.trouble:
             return Recover() if now >= self._retry_at else None
-        # by turns: neither keeps the other waiting for long
-        if self._wanted and (self._read_next or not journal.urgent):
+        # by turns: none keeps another waiting for long
+        due = journal.urgent or now >= journal.due or (self._ending and not journal.empty)
+        if self._wanted and (self._read_next or not (due or self._look_for_old)):
             self._read_next = False
             boxes = list(self._wanted)[:_READS]
             for box in boxes:
                 del self._wanted[box]
             return Read([(box, box.sent) for box in boxes], _PAGE)
-        if journal.urgent or now >= journal.due or (self._ending and not journal.empty):
-            self._read_next = True
-            self._flight = journal.take()
-            return Commit(self._flight.batch)
         if self._look_for_old:
             self._look_for_old = False
             return Older(journal.age - int(self._relay.limits.mail_seconds), _EXPIRED_AT_ONCE)
+        if due:
+            self._read_next = True
+            self._flight = journal.take()
+            return Commit(self._flight.batch)
         return None
 
     def done(self, work: Work, result: object, error: StoreError | None) -> None:
@@ -331,14 +352,14 @@ class Mail:
         if isinstance(work, Read):
             for box, _ in work.wanted:
                 box.wanted = False
-        if error is not None:
+        if error is not None and not isinstance(work, Older):  # which is looked for again in its time
             self._fail(error)
         elif isinstance(work, Commit):
             self._committed(result)  # type: ignore[arg-type]  # what each gives stands at its run()
         elif isinstance(work, Read):
             self._send_pages(work, result)  # type: ignore[arg-type]
         elif isinstance(work, Older):
-            self._expire(result)  # type: ignore[arg-type]
+            self._expire(result or [])  # type: ignore[arg-type]
         else:
             self._recovered(result)  # type: ignore[arg-type]
         if self._ended or self._quitting:
@@ -376,6 +397,9 @@ class Mail:
                 owner.size -= size
         if self._held and not self.crowded:
             self._release()
+        if self._more_old:  # what was found last is gone from the store only now
+            self._look_for_old, self._more_old = True, False
+        self._untold = [note for note in self._untold if note[1] > note[0].stored]
 
     def _release(self) -> None:
         for session in self._held:
@@ -389,9 +413,12 @@ class Mail:
     def _want(self, box: Mailbox) -> None:
         """Have a page read for a reader that has not been sent all that is stored."""
         reader = box.reader
-        if reader is None or box.sent >= box.stored:
+        if reader is None:
             return
-        reader.mailing = reader.careful = True  # also one that took over while a page is read
+        reader.mailing = box.sent < box.stored  # also of one that took over while a page is read
+        if not reader.mailing:
+            return
+        reader.careful = True
         if box.wanted or reader.waiting > _LOW:
             return  # `done` or `drained` comes back to it
         box.wanted = True
@@ -403,8 +430,14 @@ class Mail:
         if session.box is not None:
             self._want(session.box)
 
-    def _send_pages(self, work: Read, pages: list[Page]) -> None:
+    def _send_pages(self, work: Read, pages: list[Page | StoreError]) -> None:
+        unreadable = ""
         for (box, wanted_after), page in zip(work.wanted, pages, strict=True):
+            if isinstance(page, Exception):
+                unreadable = str(page)
+                box.wanted = True
+                self._unread[box] = None
+                continue
             reader = box.reader
             if reader is None or reader.closing:
                 continue
@@ -414,8 +447,12 @@ class Mail:
             elif box.sent == wanted_after:
                 box.sent = box.stored  # the rest was dealt with meanwhile
             # else another one has logged in meanwhile
-            reader.mailing = box.sent < box.stored
             self._want(box)
+        if unreadable:
+            self._reread_at = self._relay.clock.now + _RETRY
+            self._relay.counters.store_failures += not self.unreadable
+        if unreadable or not self._unread:
+            self.unreadable = unreadable
 
     def _send(self, box: Mailbox, reader: Session, data: bytes, last: int) -> None:
         """Put entries into a reader's outbox."""
@@ -448,17 +485,18 @@ class Mail:
             relay.counters.store_failures += 1
         self.trouble = str(error)
         for poster in self.journal.give_up(self._flight):
-            for number in range(poster.stored + 1, poster.accepted + 1):
-                if poster.link is not None:
-                    self.refuse(poster.link, number)
+            if poster.link is not None:
+                self.refuse(poster.link, range(poster.stored + 1, poster.accepted + 1))
             poster.accepted = poster.stored
         self._flight = None
         self._release()
 
-    def refuse(self, session: Session, number: int) -> None:
+    def refuse(self, session: Session, numbers: range) -> None:
         """Tell a sender that nothing can be stored now."""
-        why = b"%d: the relay cannot store mail at the moment; send it again later" % number
-        self._relay.fail(session, b"store", b"POST", why)
+        why = b"%d: the relay cannot store mail at the moment; send it again later"
+        # in one piece: who has posted much is not to be cut for the length of the answer
+        self._relay.say(session, b"".join([fail(b"store", b"POST", why % number) for number in numbers]))
+        self._relay.counters.refused += len(numbers)
 
     def _recovered(self, loaded: Loaded) -> None:
         """Go on: with what the store holds, which may be more than was acknowledged."""
@@ -473,36 +511,41 @@ class Mail:
                 poster.stored = poster.accepted = sender.stored
                 if poster.link is not None:
                     self._relay.say(poster.link, b"STORED %d\n" % sender.stored)
+        untold, self._untold = self._untold, []
+        for sender_box, number, tail in untold:
+            if number > sender_box.stored:
+                self._note(sender_box, tail)
         for box in self.boxes.by_number.values():
             self._want(box)
 
     # what is too old
 
-    def _expire(self, segments: list[Segment]) -> None:
+    def _expire(self, segments: list[Old]) -> None:
         """Drop entries that have waited too long; tell the senders that asked for it."""
         counters = self._relay.counters
         for segment in segments:
             box = self.boxes.by_number.get(segment.box)
             if box is None or segment.last <= box.floor:
                 continue
-            expired: dict[bytes, int] = {}
-            for entry in mailbox.entries(segment.data):
-                if entry.number > box.floor:
-                    expired[entry.sender.lower()] = expired.get(entry.sender.lower(), 0) + 1
+            self._more_old = True
+            since = self._wall_time(self.journal.age - segment.at).encode()
+            for key, numbers in segment.senders.items():
+                sender = self.boxes.by_key.get(key)
+                count = len([number for number in numbers if number > box.floor])
+                if count and sender is not None and sender.notices:
+                    self._note(sender, b"%s %d :since %s\n" % (box.name, count, since))
             counters.expired += segment.last - box.floor
             counters.meet("mail_seconds")
             box.floor = segment.last
             box.sent = max(box.sent, box.floor)
             self.journal.floor(box)
-            since = self._wall_time(self.journal.age - segment.at).encode()
-            for key, count in expired.items():
-                sender = self.boxes.by_key.get(key)
-                if sender is not None and sender.notices:
-                    number = sender.last + 1
-                    line = b"EXPIRED %d %s %d :since %s\n" % (number, box.name, count, since)
-                    self.journal.add(sender, [line], len(line))
-        if len(segments) == _EXPIRED_AT_ONCE:
-            self._look_for_old = True
+            self._want(box)
+
+    def _note(self, box: Mailbox, tail: bytes) -> None:
+        """Tell a sender what of its posts has expired; it is told again if this is not stored."""
+        line = b"EXPIRED %d %s" % (box.last + 1, tail)
+        self.journal.add(box, [line], len(line))
+        self._untold.append((box, box.last, tail))
 
     def _wall_time(self, ago: float = 0.0) -> str:
         clock = self._relay.clock

@@ -22,14 +22,14 @@ class Mailbox:
         name: the name as it is shown.
         size: bytes of its segments in the store.
         unstored: bytes accepted and not in the store yet.
-        used: the relay's age when somebody last had the name, in seconds.
+        used: the relay's age when somebody last had the name, in seconds; up to ten minutes behind.
         notices: its owner wants to know what of its posts expired.
         kept: it belongs to an account, and is never forgotten.
         gaps: messages to rooms that did not fit: how many, and since when.
         pending: entries accepted since the last batch was taken, from `pending_first` on.
         reader: the connection that gets its entries, None while its owner is away.
         wanted: a page of it is to be read, or is being read.
-        posters: sessions of its owner that have posted, by their ids; the one used last stands last.
+        posters: sessions of its owner that have posted, by their ids.
         rooms: keys of the rooms whose posts it gets, in the order in which they were joined.
     """
 

@@ -115,7 +115,7 @@ def post(relay: Relay, session: Session, words: list[bytes], text: bytes) -> Non
         why = b"%d: the next POST of this session is %d" % (number, poster.accepted + 1)
         relay.fail(session, b"gap", b"POST", why)
     elif mail.trouble:
-        mail.refuse(session, number)
+        mail.refuse(session, range(number, number + 1))
     elif words[1].startswith(b"#"):
         _post_to_room(relay, session, poster, number, words[1], text)
     else:
