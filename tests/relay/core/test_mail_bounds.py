@@ -281,3 +281,34 @@ def test_half_closed_readers_whose_mail_expires_are_closed(make_relay: type[Driv
     relay.pass_time(300)
     relay.take(bob, None)
     assert bob.closing
+
+
+def test_what_was_missed_in_a_room_is_told_on_leaving_it(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_entries=1, rooms=3))
+    alice, bob = relay.login("alice"), relay.login("bob")
+    relay.send(alice, b"POST 1 bob :x\n")
+    for number in range(2, 20):
+        relay.send(bob, b"JOIN #Room%d\n" % number)
+        relay.send(alice, b"JOIN #room%d\nPOST %d #room%d :x\nLEAVE #room%d\n" % ((number,) * 4))
+        relay.send(bob, b"LEAVE #rOOm%d\n" % number)
+    gaps = [event.words for event in relay.peek(bob) if event.verb == b"GAP"]
+    assert gaps == [(b"GAP", b"1", b"#Room%d" % number) for number in range(2, 20)]
+    assert not relay.relay.mail.boxes.by_key[b"bob"].gaps
+
+
+def test_gaps_of_who_is_away_are_bounded(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_entries=1, rooms=3, members=2))
+    alice, carol, number = relay.login("alice"), relay.login("carol"), 2
+    relay.lose(relay.login("bob"))
+    relay.send(alice, b"POST 1 bob :x\n")
+    for _ in range(5):
+        bob = relay.login("bob")
+        for room in range(number, number + 3):
+            relay.send(bob, b"JOIN #r%d\n" % room)
+        relay.lose(bob)
+        for room in range(number, number + 3):
+            relay.send(alice, b"JOIN #r%d\nPOST %d #r%d :x\n" % (room, room, room))
+            relay.send(carol, b"JOIN #r%d\nLEAVE #r%d\n" % (room, room))  # bob makes way
+            relay.send(alice, b"LEAVE #r%d\n" % room)
+        number += 3
+    assert len(relay.relay.mail.boxes.by_key[b"bob"].gaps or {}) == 3

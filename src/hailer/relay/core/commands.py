@@ -206,7 +206,7 @@ def _join(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> N
 def _leave(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:
     room = session.rooms.get(words[0].lower())
     # also of a room that one was in before one went away: its posts would still come
-    was_member = session.box is not None and relay.mail.boxes.leave(session.box, words[0])
+    was_member = session.box is not None and relay.mail.leave(session.box, words[0])
     if room is None:
         if was_member:
             relay.say(session, b"LEFT %s %s\n" % (words[0], session.name))

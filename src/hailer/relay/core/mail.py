@@ -281,6 +281,10 @@ class Mail:
         """Take note that a mailbox was too full for a message to a room; its owner is told, be it later."""
         if box.gaps is None:
             box.gaps = {}
+        if room not in box.gaps and len(box.gaps) >= self._relay.limits.rooms:
+            # one is of a room that it is no member of any more: it was away when it had to make way
+            oldest = next(iter(box.gaps))
+            del box.gaps[next((old for old in box.gaps if old.lower() not in box.rooms), oldest)]
         count, since = box.gaps.get(room) or (0, self._wall_time())
         box.gaps[room] = (count + 1, since)
         self._relay.counters.mail_missed += 1
@@ -297,6 +301,14 @@ class Mail:
             self._held[session] = None
             self._relay.counters.held += 1
             self._hold(session)
+
+    def leave(self, box: Mailbox, room: bytes) -> bool:
+        """Have a name get no more of what is posted to a room; see `Boxes.leave`."""
+        # what it missed is told now: else, from room to room, there would be more and more to tell
+        missed = next((name for name in box.gaps or () if name.lower() == room.lower()), None)
+        if missed is not None and box.reader is not None:
+            self._tell_gap(box, box.reader, missed)
+        return self.boxes.leave(box, room)
 
     def posted(self, poster: Poster, count: int) -> None:
         """Count posts that were put where they belong."""
@@ -470,10 +482,13 @@ class Mail:
     def _tell_gaps(self, box: Mailbox) -> None:
         """Say how many messages to rooms were missed, once there is room again."""
         if box.gaps and box.reader is not None and box.waiting < self._relay.limits.mail_entries:
-            gaps, box.gaps = box.gaps, None
-            for room, (count, since) in gaps.items():
-                self._relay.say(box.reader, b"GAP %d %s :since %s\n" % (count, room, since.encode()))
-            self.journal.touch(box)
+            for room in list(box.gaps):
+                self._tell_gap(box, box.reader, room)
+
+    def _tell_gap(self, box: Mailbox, reader: Session, room: bytes) -> None:
+        count, since = (box.gaps or {}).pop(room)
+        self._relay.say(reader, b"GAP %d %s :since %s\n" % (count, room, since.encode()))
+        self.journal.touch(box)
 
     # what goes wrong
 

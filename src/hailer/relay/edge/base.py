@@ -112,9 +112,9 @@ class Edge(ABC):
         Raises:
             StoreError: it cannot be read.
         """
+        self._store = store  # first: it is to be closed also if it cannot be read
         self.relay.clock.now = time.monotonic()
         self.relay.mail.load(store.load())
-        self._store = store
 
     def detach(self) -> None:
         """Close the store of an edge that does not serve."""
@@ -429,7 +429,9 @@ class Edge(ABC):
         self._tell_limits()
 
     def _tell_late(self) -> None:
-        """Log that not all have ended within the drain time."""
+        """Log who has not ended within the drain time."""
+        if not self.links:
+            return  # it is the store that was late, which `_close_store` tells
         advice = "they did not take their BYE in time and are cut"
         log_event(log, logging.WARNING, "late", peers=len(self.links), advice=advice)
 

@@ -87,8 +87,7 @@ class ThreadEdge(LayeredEdge):
             while not self._is_over() and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
                 self._changed.clear()
-            if self.links:
-                self._tell_late()
+            self._tell_late()
         finally:
             with self._lock:
                 for link in list(self.links.values()):
@@ -103,7 +102,8 @@ class ThreadEdge(LayeredEdge):
             self._close_store(_LAST_WORK)
 
     def _is_over(self) -> bool:
-        return self._stops > 1 or (not self.links and self.relay.mail.finished)
+        with self._lock:  # else a batch that is just being taken is neither waiting nor under way
+            return self._stops > 1 or (not self.links and self.relay.mail.finished)
 
     def _work_done(self, work: Work, result: object, error: StoreError | None) -> None:
         """See `Edge._work_done`."""
@@ -184,7 +184,7 @@ class ThreadEdge(LayeredEdge):
                         self._settled()
                     elif not data:
                         self._ended(link, time.monotonic())
-                        self._settle()
+                        self._settled()
                     else:
                         self._receive(link, data)
         except Exception as error:

@@ -67,7 +67,10 @@ class StoreThread:
                 except Exception as failure:  # a fault of ours: nothing may be said to be stored by it
                     log.exception("a fault in hailer keeps the store from its work")
                     error = StoreError(f"a fault in hailer ({type(failure).__name__}): see the log")
-                self._done(work, result, error)
+                try:
+                    self._done(work, result, error)
+                except Exception:  # it costs who met it something; the store goes on
+                    log.exception("a fault in hailer")
         finally:
             self._store.close()
 
