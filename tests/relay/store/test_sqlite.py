@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hailer.errors import StoreError
-from hailer.relay.core.batch import Batch, Box, Loaded, Page, Segment, Sender
+from hailer.relay.core.batch import Batch, Box, Loaded, Member, Page, Segment, Sender
 from hailer.relay.store import schema, sqlite
 from hailer.relay.store.place import default_path
 from hailer.relay.store.sqlite import SqliteStore
@@ -301,6 +301,7 @@ def test_a_million_waiting_messages_are_opened_within_a_second(path: Path, boxes
         "PRAGMA synchronous = OFF",
         "PRAGMA journal_mode = OFF",
         f"INSERT INTO boxes SELECT i, x'61', x'61', 0, 0, 0, 0, '' FROM ({upto.format(boxes)})",
+        f"UPDATE relay SET next_box = {boxes + 1}",
         "INSERT INTO senders SELECT number, x'0102030405060708', 5, 6 FROM boxes",
         f"""INSERT INTO segments SELECT number, i, i, 0, i * 40, zeroblob(40)
             FROM boxes CROSS JOIN ({upto.format(count)})""",
@@ -319,6 +320,17 @@ def test_a_million_waiting_messages_are_opened_within_a_second(path: Path, boxes
             store.close()
     most = 1.0 if LONG else 10.0  # a short run shares its machine with other tests
     assert min(took) < most, f"opening a store with 1,000,000 messages in {boxes} mailboxes took {took} s"
+
+
+def test_what_is_loaded_may_be_longer_than_a_value_of_sqlite(store: SqliteStore) -> None:
+    """A thousand million bytes, which 70,000 names in a hundred rooms each come to."""
+    boxes = [Box(n, b"%d" % n, b"%d" % n, 0, 0, 0, 0, False, "") for n in range(1, 4001)]
+    members = [Member(b"#room", box.number) for box in boxes]
+    store.commit(Batch(boxes=boxes, joined=members))
+    store._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    loaded = store.load()
+    assert loaded.boxes == boxes
+    assert loaded.members == members
 
 
 def test_after_an_error_nothing_is_taken_until_it_recovered(store: SqliteStore) -> None:

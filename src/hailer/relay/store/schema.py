@@ -20,6 +20,7 @@ __all__ = [
     "APPLICATION_ID",
     "INSERT",
     "LOAD",
+    "LOAD_PART",
     "OLDER",
     "POST",
     "POSTS",
@@ -173,8 +174,11 @@ OLDER = """
             WHERE young.box = number AND young.at >= :at ORDER BY young.last LIMIT 1), 9223372036854775807)
         ORDER BY number, s.last LIMIT :most)"""
 
-LOAD = """
-    SELECT name, age, next_box, next_entry,
+LOAD = "SELECT name, age, next_box, next_entry FROM relay"
+
+# A part at a time, by the numbers of mailboxes: SQLite has no value of more than 10**9 bytes.
+LOAD_PART = """
+    SELECT
         (SELECT json_group_array(json_array(number, hex("key"), hex(name), max(last, coalesce(newest, 0)),
             floor, coalesce(total - start, 0), used, notices, gaps, coalesce(total, 0)))
             FROM (SELECT *,
@@ -182,10 +186,11 @@ LOAD = """
                 (SELECT total FROM segments s WHERE s.box = number ORDER BY s.last DESC LIMIT 1) AS total,
                 (SELECT total - length(data) FROM segments s WHERE s.box = number ORDER BY s.last LIMIT 1)
                     AS start
-                FROM boxes)),
-        (SELECT json_group_array(json_array(box, hex(id), stored, used)) FROM senders),
-        (SELECT json_group_array(json_array(hex(room), box)) FROM members)
-    FROM relay"""
+                FROM boxes WHERE number >= :first AND number < :end)),
+        (SELECT json_group_array(json_array(box, hex(id), stored, used)) FROM senders
+            WHERE box >= :first AND box < :end),
+        (SELECT json_group_array(json_array(hex(room), box)) FROM members
+            WHERE box >= :first AND box < :end)"""
 
 
 def version_of(db: sqlite3.Connection, path: Path) -> int:

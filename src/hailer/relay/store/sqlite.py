@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["SqliteStore"]
 
 _PAGE = 4096
+
+# Mailboxes that are loaded at once, with all that is theirs.
+_PART = 1000
+
 # Pages of the log after which a checkpoint is due, and after which it is not put off any longer. SQLite's own
 # habit is 1,000. A page that was changed often is copied once, so that a longer log saves something; but a
 # log that grows costs a commit more than twice of what one does that is written over, as its length is to be
@@ -88,19 +92,25 @@ class SqliteStore:
     def load(self) -> Loaded:
         """All that is held but the entries."""
         with self._told():
-            name, age, next_box, next_entry, boxes, senders, members = self._one(schema.LOAD)
+            name, age, next_box, next_entry = self._one(schema.LOAD)
         self._age, self._next_entry = age, next_entry
         loaded = Loaded(store=name, age=age, next_box=next_box, next_entry=next_entry)
+        for first in range(0, next_box, _PART):
+            self._load_part(loaded, first)
+        return loaded
+
+    def _load_part(self, loaded: Loaded, first: int) -> None:
+        with self._told():
+            boxes, senders, members = self._one(schema.LOAD_PART, {"first": first, "end": first + _PART})
         for number, key, name, last, floor, size, used, notices, gaps, total in json.loads(boxes):
             loaded.boxes.append(
                 Box(number, _bytes(key), _bytes(name), last, floor, size, used, bool(notices), gaps)
             )
             self._totals[number] = total
-        loaded.senders = [
+        loaded.senders += [
             Sender(box, _bytes(id_), stored, used) for box, id_, stored, used in json.loads(senders)
         ]
-        loaded.members = [Member(_bytes(room), box) for room, box in json.loads(members)]
-        return loaded
+        loaded.members += [Member(_bytes(room), box) for room, box in json.loads(members)]
 
     def commit(self, batch: Batch) -> dict[int, int]:
         """Put a batch on disk."""
