@@ -247,18 +247,6 @@ def test_a_name_in_use_is_not_forgotten_by_a_relay_that_was_killed(make_relay: t
     assert set(after.relay.mail.boxes.by_key) == {b"always"}
 
 
-def test_a_name_that_does_not_come_again_leaves_its_rooms(make_relay: type[Driver]) -> None:
-    relay = make_relay(Limits(mail_seconds=10 * DAY, idle_seconds=100 * DAY))
-    relay.lose(relay.login("bob", rooms="#r"))
-    alice = relay.login("alice", rooms="#r")
-    number = 1
-    for _ in range(30):
-        relay.jump(DAY)
-        relay.send(alice, b"POST %d #r :x\n" % number)
-        number += 1
-    assert set(relay.relay.mail.boxes.by_key) == {b"alice"}
-
-
 def test_a_room_never_has_more_members_than_it_may(make_relay: type[Driver]) -> None:
     relay = make_relay(Limits(members=3))
     for number in range(6):
