@@ -134,7 +134,8 @@ def test_systemds_own_tool_starts_a_relay(
     env: dict[str, str], tmp_path: Path, require_program: RequireProgram
 ) -> None:
     path = f"{tmp_path}/relay.sock"
-    variables = [f"--setenv={name}" for name in env if name in {"PYTHONPATH", "HOME", "XDG_CONFIG_HOME"}]
+    keep = {"PYTHONPATH", "HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"}
+    variables = [f"--setenv={name}" for name in env if name in keep]
     tool = require_program("systemd-socket-activate")
     command = [tool, f"--listen={path}", *variables, *COMMAND, "relay", "--listen", "fd://systemd"]
     with subprocess.Popen(
