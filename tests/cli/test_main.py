@@ -109,11 +109,9 @@ def test_nothing_to_do_shows_the_help_as_an_error(hailer: Run) -> None:
         (["connect", "localhost:7", "--retries", "-1"], b"--retries"),
         (["who", "--relay", "nonsense"], b"has no port; write HOST:PORT"),
         (["who", "--name", "a b"], b"'a b' is no name"),
-        (["relay", "--store", "mail.db"], b"cannot keep mail in mail.db yet"),
         (["relay", "--web", "localhost:80"], b"has no page for localhost:80 yet"),
         (["relay", "--model", "fork"], b"'fork' is not one of"),
         (["relay", "--listen", "tcp://*:0"], b"or say --insecure to allow it"),
-        (["recv", "--ack"], b"there is no stored mail to acknowledge yet"),
     ],
 )
 def test_wrong_usage_is_one_sentence_with_a_hint(hailer: Run, args: list[str], sentence: bytes) -> None:

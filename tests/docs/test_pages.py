@@ -67,10 +67,11 @@ def relay() -> Iterator[Relay]:
     relay.stop()
 
 
-def environment(relay: Relay) -> dict[str, str]:
-    """The command is on the path, and the relay is the one of the test."""
+def environment(relay: Relay, home: Path) -> dict[str, str]:
+    """The command is on the path, the relay is the one of the test, and what is kept is kept there."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "HAILER_RELAY": f"tcp://127.0.0.1:{relay.port}", "NO_COLOR": "1"}
+    own = {"PATH": path, "HOME": str(home), "HAILER_RELAY": f"tcp://127.0.0.1:{relay.port}", "NO_COLOR": "1"}
+    return {**os.environ, **own}
 
 
 def free_port() -> str:
@@ -155,7 +156,7 @@ def test_commands_print_what_the_page_says(
     shell = subprocess.Popen(
         ["bash", "-c", f"exec > {OUTPUT} 2>&1\n" + "\n".join(script)],
         cwd=tmp_path,
-        env=environment(relay),
+        env=environment(relay, tmp_path),
         start_new_session=True,
     )
     try:

@@ -41,7 +41,7 @@ def test_three_terminals_meet(relay: Relay, tmp_path: Path) -> None:
     [program] = [block for block in blocks("python") if "RelayClient" in block]
     assert len([line for line in program.splitlines() if line]) <= 10, "ten lines, the README says"
     (tmp_path / "echo.py").write_text(on_port(program, relay), encoding="utf-8")
-    settings = environment(relay)
+    settings = environment(relay, tmp_path)
     command = [sys.executable, "-m", "hailer", "chat", "ben"]
     joined = 0
     with (
