@@ -300,3 +300,26 @@ def test_gaps_of_who_is_away_are_bounded(make_relay: type[Driver]) -> None:
             relay.send(alice, b"LEAVE #r%d\n" % room)
         number += 3
     assert len(relay.relay.mail.boxes.by_key[b"bob"].gaps or {}) == 3
+
+
+def test_posts_of_no_bytes_wait_too(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_entries=1 << 30, mail_bytes=1 << 30, payload=17 * MIB), checks=False)
+    alice, bob = relay.login("alice"), relay.login("bob")
+    relay.pass_time(1)
+    relay.store_works = False
+    relay.send(alice, b"POST 1 bob %d\n%s" % (17 * MIB, bytes(17 * MIB)))
+    relay.send(bob, b"POST 1 bob 0\n")
+    assert bob.holders
+    while relay.work():
+        pass
+    assert not bob.holders
+    assert relay.relay.mail.boxes.by_key[b"bob"].stored == 2
+
+
+def test_a_post_to_a_room_is_refused_when_there_is_no_room_for_anybody(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(mail_total=1000))
+    alice, bob = relay.login("alice", rooms="#r"), relay.login("bob", rooms="#r")
+    relay.send(alice, b"POST 1 #r :%s\nPOST 2 #r :%s\n" % (b"x" * 400, b"x" * 600))
+    assert relay.codes(alice) == [("quota", "POST")]
+    assert not relay.relay.mail.boxes.by_key[b"bob"].gaps
+    assert [event.verb for event in relay.fresh(bob)] == [b"MAIL"]

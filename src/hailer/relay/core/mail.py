@@ -275,7 +275,11 @@ class Mail:
             return "mail_entries"
         if box.size + box.unstored + size > limits.mail_bytes:
             return "mail_bytes"
-        return "mail_total" if self.boxes.size + self.journal.size + size > limits.mail_total else ""
+        return "" if self.has_room(size) else "mail_total"
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether all mailboxes together have room for so many bytes."""
+        return self.boxes.size + self.journal.size + size <= self._relay.limits.mail_total
 
     def miss(self, box: Mailbox, room: bytes) -> None:
         """Take note that a mailbox was too full for a message to a room; its owner is told, be it later."""

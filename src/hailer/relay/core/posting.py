@@ -135,7 +135,8 @@ def _post_to_name(
             why = b"%d: a receiver is a name, or a room such as #lobby" % number
             relay.fail(session, b"bad-name", b"POST", why)
         return
-    if relay.mail.put(box, _entry(box, session.name, box.name, text), session):
+    head, raw = grammar.message(b"", (session.name, box.name), text)
+    if relay.mail.put(box, b"MAIL %d%b%b" % (box.last + 1, head, raw), session):
         relay.mail.posted(poster, 1)
     else:
         why = b"%d: the mailbox of %s is full; post again once some was taken out" % (number, box.name)
@@ -154,15 +155,17 @@ def _post_to_room(
         why = b"%d: this is too long for a room of %d; send less at once" % (number, len(room.boxes))
         relay.fail(session, b"quota", b"POST", why)
         return
+    if not relay.mail.has_room(len(text) * len(room.boxes)):
+        relay.counters.meet("mail_total", session)
+        relay.fail(session, b"quota", b"POST", b"%d: the mailboxes of all names together are full" % number)
+        return
+    head, raw = grammar.message(b"", (session.name, room.name), text)
+    tail = head + raw
     for box in room.boxes:
         # One that is full must not keep the others from their mail: its owner is told what it missed.
-        if box is not session.box and not relay.mail.put(box, _entry(box, session.name, room.name, text)):
+        if box is not session.box and not relay.mail.put(box, b"MAIL %d%b" % (box.last + 1, tail)):
             relay.mail.miss(box, room.name)
     relay.mail.posted(poster, 1)
-
-
-def _entry(box: Mailbox, sender: bytes, to: bytes, text: bytes) -> bytes:
-    return b"".join(grammar.message(b"MAIL", (b"%d" % (box.last + 1), sender, to), text))
 
 
 def ack(relay: Relay, session: Session, words: list[bytes], _text: bytes) -> None:

@@ -116,11 +116,12 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
         words = head.split()
         if not words:
             continue
+        count = None if colon else commands.counted(words)
+        if not count and _waits(relay, session, words):
+            return begin
         if colon:
-            if _waits(relay, session, words):
-                return begin
             commands.run(relay, session, words, text)
-        elif (count := commands.counted(words)) is None:
+        elif count is None:
             commands.run(relay, session, words, None)
         elif count > (relay.limits.payload if session.online else MAX_LINE):
             relay.counters.meet("payload", session)
