@@ -11,14 +11,23 @@ from hailer.relay.core.routing import send_block
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hailer.relay.core.relay import Relay
     from hailer.relay.core.session import Session
+
+_P = ord("P")
 
 _BLOCK = 65536
 _WIDE = 4 * _BLOCK
 """Bytes that are routed together, and for a sender to many names, for whom more mean fewer chunks for each.
 Not more for all: the system's allocator gives memory back and forth for objects over 128 KiB, which costs
 more than it saves; and the shortest SENDs, 16 times as long as MSGs, have to fit the bound of an outbox."""
+
+
+def block_taker(block: bytes) -> Callable[[Relay, Session, bytes], bool]:
+    """What takes a block of lines as a whole, if its first line is any sign."""
+    return post_block if block[0] == _P else send_block
 
 
 def take_apart(relay: Relay, session: Session, data: bytes) -> None:
@@ -41,7 +50,7 @@ def take_apart(relay: Relay, session: Session, data: bytes) -> None:
         end = _short_lines(data, start, _WIDE if session.scatters else _BLOCK)
         if end > start:
             block = data if start == 0 and end == size else data[start:end]
-            if session.online and (send_block(relay, session, block) or post_block(relay, session, block)):
+            if session.online and block_taker(block)(relay, session, block):
                 start = end
                 continue
         else:

@@ -23,11 +23,9 @@ from hailer.relay.core.denials import MOST_FAILURES, Denials
 from hailer.relay.core.limits import Limits
 from hailer.relay.core.mail import Mail
 from hailer.relay.core.outboxes import Outboxes
-from hailer.relay.core.posting import post_block
-from hailer.relay.core.reading import take_apart
+from hailer.relay.core.reading import block_taker, take_apart
 from hailer.relay.core.rests import Rests
 from hailer.relay.core.rooms import Directory
-from hailer.relay.core.routing import send_block
 from hailer.relay.grammar import MAX_TEXT
 
 if TYPE_CHECKING:
@@ -139,7 +137,7 @@ class Relay:
             and data.endswith(b"\n")
             and not (session.input or session.payload or session.holders or session.ended)
             and len(data) <= MAX_TEXT
-            and (send_block(self, session, data) or post_block(self, session, data))
+            and block_taker(data)(self, session, data)
         ):
             return
         if not session.closing:
