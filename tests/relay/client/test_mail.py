@@ -493,7 +493,7 @@ async def test_a_relay_whose_disk_is_full_stores_it_later(
                 got.append((await ann.receive(10)).text)
             assert [text for text in got if text.isdigit()] == ["0", "1", "2"]
             await ann.drain()
-    assert "the relay cannot store posts at the moment" in caplog.text
+    assert "posts are tried again each second: the relay cannot store mail" in caplog.text
 
 
 async def test_notices_of_what_expired(clients: Clients, scripted: Callable[[bytes], Any]) -> None:

@@ -252,9 +252,10 @@ class Poster:
         else:
             concerned = list(self._line.under_way)  # a relay that knows no POST refuses each like this
         if fail.code == "store":
+            why = printable(fail.explanation).partition(";")[0]  # what follows advises who types
             if concerned and not self._trouble:
-                log.warning("posts are tried again each second: %s", printable(fail.explanation))
-            self._trouble = printable(fail.explanation)
+                log.warning("posts are tried again each second: %s", why)
+            self._trouble = why
             self._line.window = 1
         else:
             self._refuse(concerned, fail)
