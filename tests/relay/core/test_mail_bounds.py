@@ -323,3 +323,20 @@ def test_a_post_to_a_room_is_refused_when_there_is_no_room_for_anybody(make_rela
     assert relay.codes(alice) == [("quota", "POST")]
     assert not relay.relay.mail.boxes.by_key[b"bob"].gaps
     assert [event.verb for event in relay.fresh(bob)] == [b"MAIL"]
+
+
+def test_a_slow_reader_of_mail_is_not_cut_for_a_line_that_it_has_long_taken(make_relay: type[Driver]) -> None:
+    relay = make_relay()
+    relay.lose(relay.login("bob"))
+    alice = relay.login("alice")
+    for number in range(1, 10):
+        relay.send(alice, b"POST %d bob 100000\n%s" % (number, bytes(100_000)))
+    bob = relay.connect()
+    bob.room_left = 0
+    relay.send(bob, b"HELLO bob\n")
+    relay.take(bob, 300)  # RELAY and WELCOME, and little of the page
+    for _ in range(30):
+        relay.pass_time(1)
+        relay.take(bob, 40_000)
+    assert len(bob.taken) > 900_000
+    assert bob.online

@@ -434,7 +434,7 @@ class Mail:
         reader.mailing = box.sent < box.stored  # also of one that took over while a page is read
         if not reader.mailing:
             return
-        reader.careful = True
+        self._relay.outboxes.take_care(reader)
         if box.wanted or reader.waiting > _LOW:
             return  # `done` or `drained` comes back to it
         box.wanted = True
@@ -474,12 +474,7 @@ class Mail:
         """Put entries into a reader's outbox."""
         if reader.crlf:
             data = mailbox.with_crlf(data)
-        if not reader.chunks:
-            # careful: what is put after it has to know, and so has the edge when all of it is written
-            reader.mail_only = reader.careful = True
-            self._relay.dirty.append(reader)
-        reader.chunks.append(data)
-        reader.waiting += len(data)
+        self._relay.outboxes.put_mail(reader, data)
         self._relay.counters.mailed += last - box.sent
         box.sent = last
 

@@ -130,18 +130,31 @@ class Outboxes:
     def _append(self, target: Session, data: bytes) -> None:
         if not target.chunks:
             self.dirty.append(target)
-        elif target.mail_only:
-            self._wait_no_more(target)
-        target.mail_only = False
+        target.chunks.append(data)
+        target.waiting += len(data)
+        if target.blocked and not target.live:  # it took its time over mail; from now on time counts
+            self._count_from_now(target, target.waiting)
+        target.live = target.waiting
+
+    def put_mail(self, target: Session, data: bytes) -> None:
+        """Queue mail, which waits for its receiver as long as that likes."""
+        if not target.chunks:
+            self.dirty.append(target)
+        self.take_care(target)
         target.chunks.append(data)
         target.waiting += len(data)
 
-    def _wait_no_more(self, target: Session) -> None:
-        """Count the time of a receiver that took its time over mail from now on: something else waits too."""
-        if target.blocked:
-            target.mark = target.waiting
-            target.stalled_since = self._clock.now
-            self._wake(self._clock.now + self._slow_seconds)
+    @staticmethod
+    def take_care(target: Session) -> None:
+        """Have each write to a receiver noted, for what waits for it is not all of one kind."""
+        if not target.careful:
+            target.careful = True
+            target.live = target.waiting
+
+    def _count_from_now(self, session: Session, mark: int) -> None:
+        session.mark = mark
+        session.stalled_since = self._clock.now
+        self._wake(self._clock.now + self._slow_seconds)
 
     # what became of it
 
@@ -152,23 +165,21 @@ class Outboxes:
             session: whose outbox was written; its `chunks` hold what is left.
             sent: bytes that the peer's socket took.
         """
+        self.take_care(session)
         session.waiting -= sent
+        session.live = max(0, session.live - sent)
         if not session.waiting:
-            session.mail_only = False
             if session.blocked:
                 session.blocked = False
                 del self._blocked[session]
         elif not session.blocked:
             session.blocked = True
             self._blocked[session] = None
-            session.mark = session.waiting
-            session.stalled_since = self._clock.now
-            self._wake(self._clock.now + self._slow_seconds)
+            self._count_from_now(session, session.live)
         else:
             session.mark -= sent
             if session.mark <= 0:  # all that waited at `stalled_since` is gone: look anew at what waits now
-                session.mark = session.waiting
-                session.stalled_since = self._clock.now
+                self._count_from_now(session, session.live)
         if session.full and session.waiting <= self.limit // 4:
             self._recover(session)
         session.careful = (
@@ -274,7 +285,7 @@ class Outboxes:
                 self._wake(self._lags_at(target))
         for session in list(self._blocked):
             cut_at = session.stalled_since + self._slow_seconds
-            if session.closing or session.mail_only:
+            if session.closing or not session.live:
                 continue
             if self._clock.now >= cut_at:
                 self._condemn(session, b"too slow: your output waited for %g seconds" % self._slow_seconds)

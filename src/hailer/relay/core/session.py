@@ -46,15 +46,16 @@ class Session:
         chunks: output to be written, in order.
         waiting: bytes in `chunks`.
         blocked: the last write was short: the edge waits until the peer takes more.
-        careful: output for it needs more than being appended and written: it is blocked, full or closing, or
-            wants CRLF.
+        careful: output for it needs more than being appended and written: it is blocked, full or closing, is
+            sent mail, or wants CRLF.
         holders: how many receivers this session's reading waits for; it is read only at 0.
         scatters: its last lines went to many names.
         cut: the relay ended it, for a fault of its peer or a limit.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
         mailing: it has not been sent all the mail that is stored for it: more follows when there is room.
-        mail_only: nothing waits for it but mail, which waits for as long as it likes.
+        live: of the bytes in `chunks` those up to the end of the last that are no mail, kept while it is
+            `careful`. What follows is mail, which waits for as long as its receiver likes.
         box: the mailbox of its name, None if it has none.
         poster: what its POSTs are counted in, None until the first.
         ended: the peer has half-closed: no more input will come.
@@ -91,7 +92,7 @@ class Session:
         "key",
         "lagged_at",
         "lagging",
-        "mail_only",
+        "live",
         "mailing",
         "mark",
         "name",
@@ -141,6 +142,7 @@ class Session:
         # output
         self.chunks: list[Chunk] = []
         self.waiting = 0
+        self.live = 0
         self.careful = False
         self.blocked = False
         self.full = False
@@ -156,7 +158,6 @@ class Session:
         self.box: Mailbox | None = None
         self.poster: Poster | None = None
         self.mailing = False
-        self.mail_only = False
         # the end
         self.closing = False
         self.reason = b""
