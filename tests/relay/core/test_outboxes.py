@@ -562,3 +562,12 @@ def test_an_ended_session_whose_answer_comes_while_it_is_heard_out(slow: Driver)
 )
 def test_timestamps(seconds: float, text: bytes) -> None:
     assert timestamp(seconds) == text
+
+
+def test_who_reads_too_little_is_cut_in_time(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(waiting=1000))
+    alice, bob = relay.login("alice"), relay.login("bob")
+    bob.room_left = 800
+    relay.send(alice, b"SEND bob :%s\n" % (b"x" * 100) * 15)
+    relay.pass_time(6)
+    assert bob.reason.startswith(b"too slow")

@@ -200,7 +200,8 @@ class Outboxes:
 
     def _fill(self, target: Session) -> None:
         if not target.full:
-            target.full = target.careful = True
+            self.take_care(target)
+            target.full = True
             target.full_since = self._clock.now
             self._full[target] = None
             self._wake(self._lags_at(target))
