@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -242,9 +243,9 @@ class Scene:
         if self.wire is None:
             await self.login()
         assert self.wire is not None
-        for _ in range(10_000):
-            if not self.poster.count:
-                break
+        deadline = time.monotonic() + 20  # an outbox waits for its disk
+        while self.poster.count:
+            assert time.monotonic() < deadline, "some posts never end"
             while self.wire.out or self.wire.back or self.relay.pending:
                 while self.wire.out:
                     self.relay.line(self.wire, self.wire.out.popleft())
@@ -253,8 +254,6 @@ class Scene:
                     self.wire.hear(self.poster)
                 await turns()
             await turns()
-        else:
-            raise AssertionError("some posts never end")
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await self.poster.close()
         self.check()
