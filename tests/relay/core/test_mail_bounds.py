@@ -217,13 +217,13 @@ def test_a_mailbox_that_cannot_be_read_is_nothing_to_others(make_relay: type[Dri
     for number in range(3, 8):
         relay.send(alice, b"POST %d alice :x\n" % number)
         relay.pass_time(0.7)
-    assert relay.relay.mail.unreadable
+    assert relay.relay.mail.delivery.unreadable
     assert [event.verb for event in relay.peek(alice)].count(b"STORED") == 7 - 1  # the first two by one
     assert b"MAIL" in [event.verb for event in relay.peek(carol)]
     assert b"MAIL" not in [event.verb for event in relay.peek(bob)]
     store.unreadable = 0
     relay.pass_time(2)
-    assert not relay.relay.mail.unreadable
+    assert not relay.relay.mail.delivery.unreadable
     assert b"MAIL" in [event.verb for event in relay.peek(bob)]
 
 

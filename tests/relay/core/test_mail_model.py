@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from hailer.errors import StoreError
-from hailer.relay.core import mail as core_mail
+from hailer.relay.core import delivery
 from hailer.relay.core.limits import Limits
 from hailer.relay.store.memory import MemoryStore
 from hailer.relay.store.sqlite import SqliteStore
@@ -631,7 +631,7 @@ def test_mail_does_what_the_model_does(
     make_relay: type[Driver], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, size in SMALL.items():
-        monkeypatch.setattr(core_mail, name, size)
+        monkeypatch.setattr(delivery, name, size)
 
     def open_store(folder: str) -> Store:
         return MemoryStore() if kind == "memory" else SqliteStore(Path(folder) / "mail.db")

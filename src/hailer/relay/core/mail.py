@@ -3,10 +3,7 @@
 Theory of operation. A POST that nothing speaks against gets its number in the mailbox and waits, as the
 line that its receiver will be sent, in the `Journal`. Whenever the store is free it gets all that has
 gathered as one `Batch`; when that is on disk, each session that posted is told by one STORED, and each
-mailbox's new entries go out to its reader as they were stored. Nothing is said before.
-
-A reader that does not keep up, or has just logged in, is sent pages that are read from the store, one when
-the one before has left its outbox: mail never waits in memory for a reader, and no sender waits for it.
+mailbox's new entries go out to its reader as they were stored (see `Delivery`). Nothing is said before.
 
 The store does one piece of `Work` at a time, in a thread that is not the core's business: when `stirred`,
 an edge asks for it by `next_work`, and hands what came of it to `done`.
@@ -20,8 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hailer.relay.core import mailbox
 from hailer.relay.core.boxes import Boxes
+from hailer.relay.core.delivery import Delivery
 from hailer.relay.core.journal import Journal
 from hailer.relay.core.mailbox import Poster
 from hailer.relay.core.outboxes import timestamp
@@ -30,24 +27,12 @@ from hailer.relay.grammar import fail
 
 if TYPE_CHECKING:
     from hailer.errors import StoreError
-    from hailer.relay.core.batch import Loaded, Page
+    from hailer.relay.core.batch import Loaded
     from hailer.relay.core.journal import Flight
     from hailer.relay.core.mailbox import Mailbox
     from hailer.relay.core.relay import Relay
     from hailer.relay.core.session import Session
     from hailer.relay.core.work import Old, Work
-
-_PAGE = 512 * 1024
-"""Bytes of mail that are read for one reader at once."""
-
-_ROOM = 512 * 1024
-"""Bytes that may wait for a reader when new mail is put on top of them, and not read for it later."""
-
-_LOW = 64 * 1024
-"""Bytes that are left of a reader's page when the next one is read."""
-
-_READS = 16
-"""Readers whose pages are one piece of work."""
 
 _MOST_UNSTORED = 16 << 20
 """Bytes that are accepted and not stored, above which no more is accepted: who posts has to wait."""
@@ -76,9 +61,9 @@ class Mail:
     Attributes:
         boxes: the mailboxes.
         journal: what is to be stored.
+        delivery: what is sent to readers.
         store: what the store is known by.
         trouble: why the store takes nothing now; empty when it does.
-        unreadable: why somebody's mail cannot be read now, which is tried again; empty when all can.
         stirred: there may be work for the store.
     """
 
@@ -86,24 +71,21 @@ class Mail:
         self._relay = relay
         self.journal = Journal(relay.clock)
         self.boxes = Boxes(relay.limits, self.journal)
+        self.delivery = Delivery(relay)
         self.store = "none"
         self.trouble = ""
-        self.unreadable = ""
         self.stirred = False
         self._ending = False
         self._busy = False
         self._flight: Flight | None = None
-        self._wanted: dict[Mailbox, None] = {}
         self._read_next = False
         self._look_for_old = False
         self._more_old = False
         self._untold: list[tuple[Mailbox, int, bytes]] = []
-        self._unread: dict[Mailbox, None] = {}
         self._held: dict[Session, None] = {}
         self._quitting: dict[Session, bytes] = {}
         self._ended: dict[Session, None] = {}
         self._retry_at = 0.0
-        self._reread_at = float("inf")
         self._expiry_at = 0.0
         self._forgets_from = 0
 
@@ -120,7 +102,9 @@ class Mail:
         """The instant at which `tick` has something to do."""
         if self._busy:
             return self._expiry_at
-        return min(self._retry_at if self.trouble else self.journal.due, self._reread_at, self._expiry_at)
+        return min(
+            self._retry_at if self.trouble else self.journal.due, self.delivery.deadline, self._expiry_at
+        )
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -134,10 +118,7 @@ class Mail:
                 self.boxes.forget(too_old, 1000)
                 self.boxes.forget_posters(too_old)
             self.journal.grow_old()
-        if now >= self._reread_at:
-            self._reread_at = float("inf")
-            self._wanted |= self._unread
-            self._unread = {}
+        self.delivery.tick(now)
         self.stirred = True
 
     def end(self) -> None:
@@ -181,7 +162,7 @@ class Mail:
         """Begin to send what waits for who has just logged in."""
         if session.box is not None:
             self._tell_gaps(session.box)
-            self._want(session.box)
+            self.delivery.want(session.box)
 
     def depart(self, session: Session) -> None:
         """Take note that a session has gone, or was replaced."""
@@ -346,12 +327,9 @@ class Mail:
             return Recover() if now >= self._retry_at else None
         # by turns: none keeps another waiting for long
         due = journal.urgent or now >= journal.due or (self._ending and not journal.empty)
-        if self._wanted and (self._read_next or not (due or self._look_for_old)):
+        if self.delivery.wanted and (self._read_next or not (due or self._look_for_old)):
             self._read_next = False
-            boxes = list(self._wanted)[:_READS]
-            for box in boxes:
-                del self._wanted[box]
-            return Read([(box, box.sent) for box in boxes], _PAGE)
+            return self.delivery.next_read()
         if self._look_for_old:
             self._look_for_old = False
             return Older(journal.age - int(self._relay.limits.mail_seconds), _EXPIRED_AT_ONCE)
@@ -366,17 +344,14 @@ class Mail:
         self._busy = False
         self.stirred = True
         if isinstance(work, Read):
-            for box, _ in work.wanted:
-                box.wanted = False
+            self.delivery.read(work, result if error is None else [])  # type: ignore[arg-type]
         if error is not None and not isinstance(work, Older):  # which is looked for again in its time
             self._fail(error)
         elif isinstance(work, Commit):
             self._committed(result)  # type: ignore[arg-type]  # what each gives stands at its run()
-        elif isinstance(work, Read):
-            self._send_pages(work, result)  # type: ignore[arg-type]
         elif isinstance(work, Older):
             self._expire(result or [])  # type: ignore[arg-type]
-        else:
+        elif isinstance(work, Recover):
             self._recovered(result)  # type: ignore[arg-type]
         if self._ended or self._quitting:
             self._part()
@@ -399,13 +374,7 @@ class Mail:
             box.size += size
             box.unstored -= size
             self.boxes.size += size
-            reader = box.reader
-            if reader is None or box.wanted:
-                continue
-            if box.sent + 1 == segment.first and reader.waiting <= _ROOM:
-                self._send(box, reader, segment.data, segment.last)
-            else:
-                self._want(box)
+            self.delivery.stored(box, segment)
         for number, size in freed.items():
             self.boxes.size -= size
             owner = self.boxes.by_number.get(number)
@@ -425,58 +394,6 @@ class Mail:
         self._held = {}
 
     # what is sent
-
-    def _want(self, box: Mailbox) -> None:
-        """Have a page read for a reader that has not been sent all that is stored."""
-        reader = box.reader
-        if reader is None:
-            return
-        reader.mailing = box.sent < box.stored  # also of one that took over while a page is read
-        if not reader.mailing:
-            return
-        self._relay.outboxes.take_care(reader)
-        if box.wanted or reader.waiting > _LOW:
-            return  # `done` or `drained` comes back to it
-        box.wanted = True
-        self._wanted[box] = None
-        self.stirred = True
-
-    def drained(self, session: Session) -> None:
-        """Go on with a reader of which some output was written."""
-        if session.box is not None:
-            self._want(session.box)
-
-    def _send_pages(self, work: Read, pages: list[Page | StoreError]) -> None:
-        unreadable = ""
-        for (box, wanted_after), page in zip(work.wanted, pages, strict=True):
-            if isinstance(page, Exception):
-                unreadable = str(page)
-                box.wanted = True
-                self._unread[box] = None
-                continue
-            reader = box.reader
-            if reader is None or reader.closing:
-                continue
-            if box.sent == wanted_after and page.last > box.sent:
-                data = page.data if page.first > box.sent else mailbox.after(page.data, box.sent)
-                self._send(box, reader, data, page.last)
-            elif box.sent == wanted_after:
-                box.sent = box.stored  # the rest was dealt with meanwhile
-            # else another one has logged in meanwhile
-            self._want(box)
-        if unreadable:
-            self._reread_at = self._relay.clock.now + _RETRY
-            self._relay.counters.store_failures += not self.unreadable
-        if unreadable or not self._unread:
-            self.unreadable = unreadable
-
-    def _send(self, box: Mailbox, reader: Session, data: bytes, last: int) -> None:
-        """Put entries into a reader's outbox."""
-        if reader.crlf:
-            data = mailbox.with_crlf(data)
-        self._relay.outboxes.put_mail(reader, data)
-        self._relay.counters.mailed += last - box.sent
-        box.sent = last
 
     def _tell_gaps(self, box: Mailbox) -> None:
         """Say how many messages to rooms were missed, once there is room again."""
@@ -530,7 +447,7 @@ class Mail:
             if number > sender_box.stored:
                 self._note(sender_box, tail)
         for box in self.boxes.by_number.values():
-            self._want(box)
+            self.delivery.want(box)
 
     # what is too old
 
@@ -553,7 +470,7 @@ class Mail:
             box.floor = segment.last
             box.sent = max(box.sent, box.floor)
             self.journal.floor(box)
-            self._want(box)
+            self.delivery.want(box)
 
     def _note(self, box: Mailbox, tail: bytes) -> None:
         """Tell a sender what of its posts has expired; it is told again if this is not stored."""

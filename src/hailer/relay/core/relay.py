@@ -160,7 +160,7 @@ class Relay:
         self.clock.now = now
         self.outboxes.written(session, sent)
         if session.mailing:
-            self.mail.drained(session)
+            self.mail.delivery.drained(session)
 
     def lost(self, session: Session, now: float) -> None:
         """Take note that a connection is gone; everything about it is forgotten."""

@@ -135,15 +135,15 @@ class Edge(ABC):
     def _stored(self, work: Work, result: object, error: StoreError | None) -> None:
         """Go on with what the store has done."""
         mail = self.relay.mail
-        trouble, unreadable = mail.trouble, mail.unreadable
+        trouble, unreadable = mail.trouble, mail.delivery.unreadable
         self.relay.stored(work, result, error, time.monotonic())
         self._settle()
         if mail.trouble and not trouble:
             log_event(log, logging.ERROR, "mail-refused", why=mail.trouble)
         elif trouble and not mail.trouble:
             log_event(log, logging.WARNING, "mail-taken-again")
-        if mail.unreadable and not unreadable:
-            log_event(log, logging.ERROR, "mail-unreadable", why=mail.unreadable)
+        if mail.delivery.unreadable and not unreadable:
+            log_event(log, logging.ERROR, "mail-unreadable", why=mail.delivery.unreadable)
         self._give_work()
 
     def _close_store(self, seconds: float) -> None:
