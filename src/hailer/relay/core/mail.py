@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from hailer.relay.core.boxes import Boxes
 from hailer.relay.core.delivery import Delivery
+from hailer.relay.core.expiry import Expiry, wall_time
 from hailer.relay.core.journal import Journal
 from hailer.relay.core.mailbox import Poster
-from hailer.relay.core.outboxes import timestamp
 from hailer.relay.core.work import Commit, Older, Read, Recover
 from hailer.relay.grammar import fail
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hailer.relay.core.mailbox import Mailbox
     from hailer.relay.core.relay import Relay
     from hailer.relay.core.session import Session
-    from hailer.relay.core.work import Old, Work
+    from hailer.relay.core.work import Work
 
 _MOST_UNSTORED = 16 << 20
 """Bytes that are accepted and not stored, above which no more is accepted: who posts has to wait."""
@@ -43,9 +43,6 @@ _RETRY = 1.0
 _EXPIRY = 600.0
 """Most seconds between two looks for what is too old: with 100,000 mailboxes one takes a tenth of a second
 of the store's time and as much of everybody's."""
-
-_EXPIRED_AT_ONCE = 100
-"""Segments of what is too old that are taken at once."""
 
 _GRACE = 3600
 """Seconds after the start in which nothing unused is forgotten: a relay that was killed does not know who was
@@ -62,6 +59,7 @@ class Mail:
         boxes: the mailboxes.
         journal: what is to be stored.
         delivery: what is sent to readers.
+        expiry: what is dropped as it is too old.
         store: what the store is known by.
         trouble: why the store takes nothing now; empty when it does.
         stirred: there may be work for the store.
@@ -72,6 +70,7 @@ class Mail:
         self.journal = Journal(relay.clock)
         self.boxes = Boxes(relay.limits, self.journal)
         self.delivery = Delivery(relay)
+        self.expiry = Expiry(relay)
         self.store = "none"
         self.trouble = ""
         self.stirred = False
@@ -79,9 +78,6 @@ class Mail:
         self._busy = False
         self._flight: Flight | None = None
         self._read_next = False
-        self._look_for_old = False
-        self._more_old = False
-        self._untold: list[tuple[Mailbox, int, bytes]] = []
         self._held: dict[Session, None] = {}
         self._quitting: dict[Session, bytes] = {}
         self._ended: dict[Session, None] = {}
@@ -111,7 +107,7 @@ class Mail:
         if now >= self._expiry_at:
             seconds = self._relay.limits.mail_seconds
             self._expiry_at = now + max(60.0, min(seconds / 100, _EXPIRY))
-            self._look_for_old = True
+            self.expiry.looks = True
             too_old = self.journal.age - int(seconds)
             if self.journal.age >= self._forgets_from:
                 self.boxes.take_out_of_rooms(too_old)
@@ -270,7 +266,7 @@ class Mail:
             # one is of a room that it is no member of any more: it was away when it had to make way
             oldest = next(iter(box.gaps))
             del box.gaps[next((old for old in box.gaps if old.lower() not in box.rooms), oldest)]
-        count, since = box.gaps.get(room) or (0, self._wall_time())
+        count, since = box.gaps.get(room) or (0, wall_time(self._relay.clock))
         box.gaps[room] = (count + 1, since)
         self._relay.counters.mail_missed += 1
         self.journal.touch(box)
@@ -327,12 +323,11 @@ class Mail:
             return Recover() if now >= self._retry_at else None
         # by turns: none keeps another waiting for long
         due = journal.urgent or now >= journal.due or (self._ending and not journal.empty)
-        if self.delivery.wanted and (self._read_next or not (due or self._look_for_old)):
+        if self.delivery.wanted and (self._read_next or not (due or self.expiry.looks)):
             self._read_next = False
             return self.delivery.next_read()
-        if self._look_for_old:
-            self._look_for_old = False
-            return Older(journal.age - int(self._relay.limits.mail_seconds), _EXPIRED_AT_ONCE)
+        if self.expiry.looks:
+            return self.expiry.next_look()
         if due:
             self._read_next = True
             self._flight = journal.take()
@@ -350,7 +345,7 @@ class Mail:
         elif isinstance(work, Commit):
             self._committed(result)  # type: ignore[arg-type]  # what each gives stands at its run()
         elif isinstance(work, Older):
-            self._expire(result or [])  # type: ignore[arg-type]
+            self.expiry.expire(result or [])  # type: ignore[arg-type]
         elif isinstance(work, Recover):
             self._recovered(result)  # type: ignore[arg-type]
         if self._ended or self._quitting:
@@ -382,9 +377,7 @@ class Mail:
                 owner.size -= size
         if self._held and not self.crowded:
             self._release()
-        if self._more_old:  # what was found last is gone from the store only now
-            self._look_for_old, self._more_old = True, False
-        self._untold = [note for note in self._untold if note[1] > note[0].stored]
+        self.expiry.committed()
 
     def _release(self) -> None:
         for session in self._held:
@@ -442,42 +435,6 @@ class Mail:
                 poster.stored = poster.accepted = sender.stored
                 if poster.link is not None:
                     self._relay.say(poster.link, b"STORED %d\n" % sender.stored)
-        untold, self._untold = self._untold, []
-        for sender_box, number, tail in untold:
-            if number > sender_box.stored:
-                self._note(sender_box, tail)
+        self.expiry.recovered()
         for box in self.boxes.by_number.values():
             self.delivery.want(box)
-
-    # what is too old
-
-    def _expire(self, segments: list[Old]) -> None:
-        """Drop entries that have waited too long; tell the senders that asked for it."""
-        counters = self._relay.counters
-        for segment in segments:
-            box = self.boxes.by_number.get(segment.box)
-            if box is None or segment.last <= box.floor:
-                continue
-            self._more_old = True
-            since = self._wall_time(self.journal.age - segment.at).encode()
-            for key, numbers in segment.senders.items():
-                sender = self.boxes.by_key.get(key)
-                count = len([number for number in numbers if number > box.floor])
-                if count and sender is not None and sender.notices:
-                    self._note(sender, b"%s %d :since %s\n" % (box.name, count, since))
-            counters.expired += segment.last - box.floor
-            counters.meet("mail_seconds")
-            box.floor = segment.last
-            box.sent = max(box.sent, box.floor)
-            self.journal.floor(box)
-            self.delivery.want(box)
-
-    def _note(self, box: Mailbox, tail: bytes) -> None:
-        """Tell a sender what of its posts has expired; it is told again if this is not stored."""
-        line = b"EXPIRED %d %s" % (box.last + 1, tail)
-        self.journal.add(box, [line], len(line))
-        self._untold.append((box, box.last, tail))
-
-    def _wall_time(self, ago: float = 0.0) -> str:
-        clock = self._relay.clock
-        return timestamp(clock.wall + clock.now - ago).decode()
