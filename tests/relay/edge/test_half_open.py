@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NEVER = "3600, 3600, 5"
 
 _RELAY = """
-    import os, subprocess, sys
+    import os, subprocess, sys, time
     from hailer.endpoint import Endpoint
     from hailer.relay.app import RelayServer, Settings
     from hailer.relay.core import relay as core
@@ -55,6 +55,11 @@ _RELAY = """
     in_far("addr", "add", "10.77.0.2/24", "dev", "far")
     in_far("link", "set", "far", "up")
     where = (Endpoint.parse("tcp4://10.77.0.1:7000"), Endpoint.parse(f"unix:{path}"))
+    def all_acknowledged():
+        # The system asks no peer that owes it an acknowledgement: it sends again, for as long as it may.
+        with open("/proc/self/net/tcp") as table:
+            return all(row.split()[4].startswith("00000000:") for row in table if row.split()[3] == "01")
+
     limits = Limits(idle_seconds=float(idle))
     settings = Settings(listen=where, model=model, loop=loop, limits=limits, insecure=True, drain=0.2)
     with RelayServer(settings) as relay:
@@ -63,6 +68,9 @@ _RELAY = """
         print(far.stdout.readline().decode().strip(), flush=True)
         for line in sys.stdin:
             if line == "down\\n":
+                give_up = time.monotonic() + 20
+                while not all_acknowledged() and time.monotonic() < give_up:
+                    time.sleep(0.01)
                 in_far("link", "set", "far", "down")
             elif line == "up\\n":
                 in_far("link", "set", "far", "up")
