@@ -42,7 +42,7 @@ _RETRY = 1.0
 
 _EXPIRY = 600.0
 """Most seconds between two looks for what is too old: with 100,000 mailboxes one takes a tenth of a second
-of the store's time and as much of everybody's."""
+of the store's time, and some 30 ms of everybody's."""
 
 _GRACE = 3600
 """Seconds after the start in which nothing unused is forgotten: a relay that was killed does not know who was
