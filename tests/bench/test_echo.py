@@ -30,9 +30,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_load(tmp_path_factory.mktemp("load"))
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, seconds: float = 0.1) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "bench", "echo", *arguments, "--rounds", "1", "--seconds", "0.02"],
+        [sys.executable, "-m", "bench", "echo", *arguments, "--rounds", "1", "--seconds", str(seconds)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -60,7 +60,7 @@ def test_each_model_beside_its_floor(tmp_path: Path) -> None:
 def test_large_messages_and_turns(tmp_path: Path) -> None:
     out = tmp_path / "echo.json"
     arguments = ("--models", "iterative,thread", "--servers", "hailer:iterative,hailer:thread")
-    done = bench(*arguments, "--connections", "2", "--sizes", "300000", "--json", str(out))
+    done = bench(*arguments, "--connections", "2", "--sizes", "300000", "--json", str(out), seconds=0.5)
     assert done.returncode == 0, done.stdout + done.stderr
     slices = json.loads(out.read_text())["slices"]
     assert len(slices) == 4
