@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hailer import Server, sleep
 from hailer.errors import BusyError, ConnectionClosed, ConnectionLost, ForeignAwaitError, TimedOut, UsageError
 from hailer.runtime.poller import FD_SETSIZE, READ, WRITE, choose_poller
 from hailer.runtime.ready import ReadyLoop
@@ -29,6 +30,8 @@ from tests.runtime.conftest import connected
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
+
+    from hailer.connection import Connection
 
 POLLERS = [name for name in ("epoll", "select") if name == "select" or hasattr(select, "epoll")]
 PATIENCE = 30.0
@@ -697,3 +700,31 @@ def test_those_who_wait_for_a_push_are_told_what_became_of_it(loop: ReadyLoop, t
 def test_the_numbers_of_events_are_those_of_epoll() -> None:
     if hasattr(select, "epoll"):
         assert (READ, WRITE) == (select.EPOLLIN, select.EPOLLOUT)
+
+
+def test_a_drain_ends_however_long_its_timer_took_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_at = ReadyLoop.call_at
+
+    def set_slowly(self: ReadyLoop, *args: Any) -> Any:
+        timer = set_at(self, *args)
+        time.sleep(0.02)
+        return timer
+
+    async def stay(connection: Connection) -> None:
+        await sleep(1000)
+
+    monkeypatch.setattr(ReadyLoop, "call_at", set_slowly)
+    server = Server("127.0.0.1:0", stay, "select", drain=0.05)
+    serving = threading.Thread(target=lambda: server.serve(signals=False))
+    server.bind()
+    serving.start()
+    with socket.create_connection(("127.0.0.1", int(server.endpoints[0].port or 0))):
+        give_up = time.monotonic() + PATIENCE
+        while not server.counters.active and time.monotonic() < give_up:
+            time.sleep(0.005)
+        server.drain()
+        serving.join(PATIENCE)
+        ended = not serving.is_alive()
+        server.stop()
+        serving.join(PATIENCE)
+    assert ended, "it waits for a timer that is over"

@@ -147,8 +147,9 @@ class ReadyModel:
     def _run(self, until: Callable[[], bool], seconds: float | None = None) -> None:
         """Run the loop until it is so, at most for so long."""
         assert self._loop is not None
-        timer = None if seconds is None else self._loop.call_later(seconds, self._note_change)
         deadline = None if seconds is None else time.monotonic() + seconds
+        # At the very deadline: nothing would end the loop again after a timer that is a moment early.
+        timer = None if deadline is None else self._loop.call_at(deadline, self._note_change)
         while not until() and (deadline is None or time.monotonic() < deadline):
             self._changed = False
             self._loop.run(lambda: self._changed)
