@@ -126,9 +126,22 @@ def test_a_blocking_handler_of_ones_own(start: Start, tmp_path: Path, model: str
     assert exchange(endpoints(process)[0], b"abc\n") == b"<abc>\n"
 
 
+@pytest.mark.parametrize(("loop", "module"), [("uvloop", b"uvloop"), ("stock", b"asyncio.unix_events")])
+def test_the_event_loop_that_was_named(start: Start, tmp_path: Path, loop: str, module: bytes) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop", reason="there is none for this Python")
+    (tmp_path / "own.py").write_text(
+        "import asyncio\nasync def handle(connection):\n"
+        "    await connection.send(type(asyncio.get_running_loop()).__module__.encode())\n"
+    )
+    process = start("serve", "own:handle", "tcp4://127.0.0.1:0", "--loop", loop)
+    assert exchange(endpoints(process)[0], b"") == module + b"\n"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["echo", "--model", "thread", "--loop", "stock"], b"has no event loop of asyncio"),
         (["nothing"], b"there is no service 'nothing'"),
         (["nowhere:handle"], b"there is no module 'nowhere'"),
         (["nowhere.py:handle"], b"there is no file nowhere.py"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hailer.framing import Framing
     from hailer.handlers import AnyHandler
     from hailer.logs import LogFormat
+    from hailer.runtime.aio import Loop
 
 __all__ = ["command"]
 
@@ -66,6 +67,13 @@ hailer serve echo tls://localhost:7443 --cert localhost.pem --key localhost.key
     default="asyncio",
     show_default=True,
     help="How several connections are served at once; --list tells more.",
+)
+@option(
+    "--loop",
+    type=click.Choice(["auto", "uvloop", "stock"]),
+    default="auto",
+    show_default=True,
+    help="The event loop of the asyncio model; auto is uvloop where it is installed.",
 )
 @option(
     "--framing",
@@ -201,6 +209,7 @@ def command(
     service: str,
     endpoints: tuple[str, ...],
     model: Any,
+    loop: Loop,
     framing: Framing | None,
     max_message: int,
     max_connections: int,
@@ -236,6 +245,8 @@ def command(
     wanted = _endpoints(endpoints)
     if workers is not None and model != "prefork" and _was_typed("workers"):
         raise UsageError(f"the model {model} has no workers: leave --workers out, or take --model prefork")
+    if loop != "auto" and model != "asyncio" and _was_typed("loop"):
+        raise UsageError(f"the model {model} has no event loop of asyncio: leave --loop out")
     handler, own_framing = _handler(service, settings, wanted)
     chosen = own_framing if framing is None else framing
     server = Server(
@@ -255,6 +266,7 @@ def command(
         origins=checked_origins(origins),
         amplification=amplification,
         unix_mode=_mode(unix_mode),
+        loop=loop,
     )
     bound = server.bind()
     drain_at_signals(server)
