@@ -15,7 +15,7 @@ from hailer.cli.notes import warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["VERBS", "GroupedOption", "Verb", "run_command", "verb"]
+__all__ = ["CONTEXT_SETTINGS", "VERBS", "ExampledCommand", "GroupedOption", "Verb", "run_command", "verb"]
 
 VERBS: Final = {
     "relay": "Run a relay, where programs and people meet by name.",
@@ -30,6 +30,7 @@ VERBS: Final = {
     "talk": "Send datagrams.",
     "listen": "Show the datagrams that come, or take one connection.",
     "cert": "Make a certificate and its key, for development.",
+    "bench": "Measure relays, the models of concurrency, or a server of yours, with plots.",
 }
 """Each verb and its line in the help. Its module, ``hailer.cli.VERB``, has it as ``command``."""
 
@@ -87,28 +88,16 @@ class _LazySettings(Mapping[str, object]):
         return len(self._loaded())
 
 
-class Verb(click.Command):
+class ExampledCommand(click.Command):
     """A command with its options under headings and an example at the end of its help.
 
     Args:
-        example: command lines, shown as they are.
+        example: command lines.
     """
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.example = example
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        from hailer.cli.settings import read_settings  # noqa: PLC0415 (not for `hailer --version`)
-
-        settings = _LazySettings(lambda: read_settings(self))
-        return super().make_context(info_name, args, parent, default_map=settings, **extra)
-
-    def get_help(self, ctx: click.Context) -> str:
-        ctx.default_map = None  # the help is the same on every machine
-        return super().get_help(ctx)
+        self.example = "".join(f"  {line}\n" for line in example.strip().splitlines())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -125,6 +114,22 @@ class Verb(click.Command):
         _verbatim(formatter, f"Example:\n{self.example}")
 
 
+class Verb(ExampledCommand):
+    """A command whose options can be set in hailer.toml."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        from hailer.cli.settings import read_settings  # noqa: PLC0415 (not for `hailer --version`)
+
+        settings = _LazySettings(lambda: read_settings(self))
+        return super().make_context(info_name, args, parent, default_map=settings, **extra)
+
+    def get_help(self, ctx: click.Context) -> str:
+        ctx.default_map = None  # the help is the same on every machine
+        return super().get_help(ctx)
+
+
 def verb(name: str, *, example: str) -> Callable[[Callable[..., None]], Verb]:
     """Make a function the verb of that name; its docstring is the help.
 
@@ -132,9 +137,8 @@ def verb(name: str, *, example: str) -> Callable[[Callable[..., None]], Verb]:
         name: one of `VERBS`.
         example: command lines for the end of the help.
     """
-    lines = "".join(f"  {line}\n" for line in example.strip().splitlines())
     decorate = click.command(
-        name, cls=Verb, example=lines, short_help=VERBS[name], context_settings=_SETTINGS
+        name, cls=Verb, example=example, short_help=VERBS[name], context_settings=CONTEXT_SETTINGS
     )
     return cast("Callable[[Callable[..., None]], Verb]", decorate)
 
@@ -178,13 +182,13 @@ def _verbatim(formatter: click.HelpFormatter, text: str) -> None:
     formatter.write(text)
 
 
-_SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 
 @click.group(
     "hailer",
     cls=_Verbs,
-    context_settings=_SETTINGS,
+    context_settings=CONTEXT_SETTINGS,
     subcommand_metavar="VERB ...",
     invoke_without_command=True,
 )
