@@ -48,6 +48,7 @@ _RATE: Final = (Scale(1, "a second"), Scale(1e3, "thousand a second"), Scale(1e6
 _BYTES: Final = (Scale(1, "B/s"), Scale(2.0**10, "KiB/s"), Scale(2.0**20, "MiB/s"), Scale(2.0**30, "GiB/s"))
 _TIME: Final = (Scale(1, "µs"), Scale(1e3, "ms"), Scale(1e6, "s"))
 _EACH: Final = (Scale(1, "µs a message"),)
+_A_MESSAGE: Final = (Scale(1, "a message"),)
 _KIB: Final = (Scale(1, "KiB"), Scale(1024, "MiB"))
 _SHARE: Final = (Scale(1, "of a core"),)
 _COUNT: Final = (Scale(1, ""),)
@@ -67,7 +68,10 @@ _ALL: Final = (
     Figure("jitter_us", "Jitter", "less", _TIME),
     Figure("kib_per_connection", "Memory of a connection", "less", (Scale(1, "KiB"),)),
     Figure("rss_kib", "Memory of all processes", "less", _KIB),
-    Figure("context_switches", "Context switches", "less", (Scale(1, "a message"),)),
+    Figure("memory_kib", "Memory of all processes, what they share counted once", "less", _KIB),
+    Figure("context_switches", "Context switches", "less", _A_MESSAGE),
+    Figure("voluntary_switches", "Context switches to wait", "less", _A_MESSAGE, shown=False),
+    Figure("involuntary_switches", "Context switches for others' turns", "less", _A_MESSAGE, shown=False),
     Figure("accepts_per_s", "Connections accepted", "more", _RATE),
     Figure("logins_per_s", "Logins, one after the other", "more", _RATE),
     Figure("load_busy", "Busy: the load", "neither", _SHARE, shown=False),
