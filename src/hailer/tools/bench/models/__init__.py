@@ -1,0 +1,1 @@
+"""One service under every model of concurrency and transport: threads or processes?"""
