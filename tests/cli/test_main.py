@@ -14,6 +14,7 @@ import pytest
 
 from hailer.cli import relay as relay_verb
 from hailer.cli.exits import exit_code
+from hailer.cli.bench import benches
 from hailer.cli.group import VERBS
 from hailer.errors import (
     DialError,
@@ -76,16 +77,16 @@ def test_help(hailer: Run, flag: str) -> None:
     assert done.stdout.endswith(b"Example:\n  hailer relay &\n  hailer chat ann\n")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *(f"bench {name}" for name in benches())])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_of_each_verb_ends_with_an_example(hailer: Run, verb: str, flag: str) -> None:
-    done = hailer(verb, flag)
+    done = hailer(*verb.split(), flag)
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     example = lines[lines.index("Example:") + 1 :]
     assert example
     assert all(line.startswith("  ") and "hailer " in line for line in example)
-    assert b"--verbose" in done.stdout
+    assert b"--verbose" in done.stdout or verb == "bench"  # which only has verbs of its own
 
 
 def test_nothing_to_do_shows_the_help_as_an_error(hailer: Run) -> None:
