@@ -1,4 +1,4 @@
-"""A server under measurement: ``hailer serve`` in a process of its own, on its own cores, and its children."""
+"""A server under measurement: ``hailer serve`` on cores of its own, with all of its processes."""
 
 from __future__ import annotations
 
