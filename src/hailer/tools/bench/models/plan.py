@@ -203,8 +203,8 @@ def make_plan(
                         setups.append(Setup(model, transport, service, count, size, tuple(loads)))
     if "iterative" in models:
         notes.append(
-            "iterative serves one connection at a time, and the others wait until that one ends: it is measured"
-            " with one client alone, but over udp"
+            "iterative serves one connection at a time, and the others wait until that one ends: it is"
+            " measured with one client alone, but over udp"
         )
     return Plan(
         tuple(setups),

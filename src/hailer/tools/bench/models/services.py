@@ -21,7 +21,7 @@ __all__ = ["OWN", "SERVICES", "Service", "compute", "seconds_of_work", "service_
 WAIT: Final = 0.005
 """Seconds: what a query to a database on the same machine may take."""
 
-_STEPS: Final = 2500
+_STEPS: Final = 4000
 """Turns of a loop, a fixed amount of work: the time that it takes depends on the machine, and is stated."""
 
 OWN: Final = "own"
