@@ -6,6 +6,7 @@
      "cases": [{"load": "pipeline", "title": "pipeline, 10 pairs", "values": {"count": 10}}, ...],
      "rows": [{"case": "pipeline, 10 pairs", "subject": "nats", "round": 1, "figures": {"p50_us": 71}}, ...],
      "notes": ["..."],
+     "reading": ["For this machine: ..."],
      "percentiles": [{"case": "...", "subject": "...", "points": [[50, 71.0], [99, 130.0]]}, ...]}
 
 All rounds are kept, not the medians alone. What failed is a note, never a figure of 0.
@@ -98,6 +99,7 @@ class Results:
         rows: everything that was measured, in the order of time.
         notes: what the reader must know: failures, what was not there, an early end.
         percentiles: latencies by case's title and subject's name, over all rounds.
+        reading: what the figures say, in sentences; for who wants the answer before the tables.
     """
 
     kind: str
@@ -108,6 +110,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     percentiles: dict[tuple[str, str], Curve] = field(default_factory=dict)
+    reading: list[str] = field(default_factory=list)
 
     def add(self, case: Case, subject: Subject, round: int, figures: dict[str, float]) -> None:  # noqa: A002
         """Take the figures of one measurement; its case and subject become known if they are not.
@@ -168,6 +171,7 @@ class Results:
             "cases": [asdict(each) for each in self.cases],
             "rows": [asdict(each) for each in self.rows],
             "notes": self.notes,
+            "reading": self.reading,
             "percentiles": [
                 {"case": case, "subject": subject, "points": points}
                 for (case, subject), points in self.percentiles.items()
@@ -232,6 +236,9 @@ def _as_results(document: Any) -> Results:
             for key, text in _checked(whole["conditions"], dict, "conditions").items()
         },
         notes=[_checked(note, str, "a note") for note in _checked(whole["notes"], list, "notes")],
+        reading=[
+            _checked(text, str, "a sentence") for text in _checked(whole.get("reading", []), list, "reading")
+        ],
     )
     for each in _objects(whole, "subjects"):
         name, version, settings = (_checked(each[key], str, key) for key in ("name", "version", "settings"))

@@ -12,7 +12,7 @@ from hailer.tools.bench.results import Case
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CLIENTS", "MODELS", "TRANSPORTS", "Length", "Load", "Plan", "Setup", "as_words", "make_plan"]
+__all__ = ["CLIENTS", "MODELS", "TRANSPORTS", "Length", "Load", "Plan", "Setup", "make_plan"]
 
 Length = Literal["short", "normal", "long"]
 
@@ -219,10 +219,3 @@ def _loads(model: str, transport: str, clients: Sequence[int]) -> Iterator[Load]
         clients = [1] if clients else []
     for number in clients:
         yield Load("rounds", number)
-
-
-def as_words(seconds: float) -> str:
-    """A length of time, rounded as a person would: ``40 seconds``, ``3 minutes``."""
-    if seconds < 90:
-        return f"{max(5, round(seconds / 5) * 5)} seconds"
-    return f"{round(seconds / 60)} minutes"
