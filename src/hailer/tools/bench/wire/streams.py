@@ -1,0 +1,450 @@
+"""Clients on connections: those that wait for answers, those that pour, and those that go by a schedule."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from hailer.errors import TimedOut
+from hailer.tools.bench.wire.answers import SEND
+from hailer.tools.bench.wire.channel import WOULD_BLOCK
+from hailer.tools.bench.wire.drive import NANO, Client, Drive
+from hailer.tools.bench.wire.load import WrongAnswer, clock
+from hailer.tools.bench.wire.poller import READ, WRITE
+
+if TYPE_CHECKING:
+    import socket
+
+    from hailer.tools.bench.wire.channel import Opening
+
+__all__ = ["OpenLoop", "PingPong", "Pouring", "StreamClient", "say_farewell"]
+
+
+def say_farewell(sock: socket.socket, farewell: bytes) -> None:
+    """Close a connection so that the server sees an orderly end."""
+    with suppress(OSError, ValueError):
+        if farewell:
+            sock.send(farewell)
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+    sock.close()
+
+
+class StreamClient:
+    """A connection, with what is owed to it and what is due from it.
+
+    Attributes:
+        owed: bytes that are to be sent as soon as there is room.
+        place: where in the run of messages the next of them stands.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_record",
+        "_recv_into",
+        "_send",
+        "answers",
+        "drive",
+        "fd",
+        "mask",
+        "out",
+        "owed",
+        "period",
+        "place",
+        "size",
+        "sock",
+    )
+
+    def __init__(self, drive: Drive, sock: socket.socket) -> None:
+        script = drive.script
+        self.drive = drive
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.mask = READ
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self._buffer = script.buffer
+        self._record = drive.target.record
+        self.answers = script.answers()
+        self.out = script.out
+        self.size = script.size
+        self.period = script.period
+        self.owed = 0
+        self.place = 0
+
+    def ready(self, mask: int) -> None:
+        """See `Client`."""
+        if mask & WRITE:
+            self.flush()
+        if mask & ~WRITE:
+            self.hear()
+
+    def start(self) -> None:
+        """See `Client`."""
+
+    def stop(self) -> None:
+        """See `Client`."""
+
+    def waits(self) -> bool:
+        """See `Client`."""
+        return self.owed > 0
+
+    def hear(self) -> None:
+        """Read once."""
+        try:
+            size = self._recv_into(self._buffer)
+        except WOULD_BLOCK:
+            return
+        except OSError as error:
+            raise self.drive.lost_client(error) from error
+        if not size:
+            self.ended()
+            return
+        self.drive.down += size
+        answers = self.answers
+        done = answers.take(size)
+        if answers.reply:
+            self._reply()
+        if done:
+            self.answered(done, clock())
+
+    def answered(self, done: int, now: int) -> None:
+        """So many answers are complete."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The server closed the connection."""
+        raise self.drive.lost_client(None)
+
+    def flush(self) -> None:
+        """Send what is owed, as far as there is room."""
+        drive = self.drive
+        while self.owed:
+            place = self.place
+            size = self.size if self._record else self.owed
+            try:
+                gone = self._send(self.out[place : place + min(size, SEND)])
+            except WOULD_BLOCK:
+                break
+            except OSError as error:
+                raise drive.lost_client(error) from error
+            self.place = (place + gone) % self.period
+            self.owed -= gone
+            drive.up += gone
+            if gone < size and not self._record:
+                break
+        drive.want(self, READ | WRITE if self.owed else READ)
+
+    def _reply(self) -> None:
+        """Send a pong, unless that would come into the middle of a message: the next ping asks again."""
+        reply, self.answers.reply = self.answers.reply, b""
+        if not self.size or self.place % self.size == 0:
+            with suppress(OSError):
+                self._send(reply)
+
+    def close(self) -> None:
+        """See `Client`."""
+        say_farewell(self.sock, self.drive.script.farewell)
+
+    def too_many(self) -> WrongAnswer:
+        """The error for answers that nobody asked for."""
+        return WrongAnswer(
+            f"{self.drive.target.where} answered more than it was asked:"
+            " say what ends an answer with --expect"
+        )
+
+
+class PingPongClient(StreamClient):
+    """Sends the next message when an answer has come."""
+
+    __slots__ = ("_left_at", "flying", "turns")
+
+    def __init__(self, drive: Drive, sock: socket.socket) -> None:
+        super().__init__(drive, sock)
+        self.flying = 0
+        self.turns = drive.load.turns or -1
+        self._left_at: deque[tuple[int, int]] = deque()  # when, and how many
+
+    def start(self) -> None:
+        """See `Client`."""
+        if self.waits():  # it has not got the answers of the last measurement
+            return
+        self._leave(self.drive.load.in_flight, clock())
+
+    def _leave(self, count: int, now: int) -> None:
+        self.flying += count
+        self.owed += count * self.size
+        self._left_at.append((now, count))
+        self.drive.sent += count
+        self.flush()
+
+    def answered(self, done: int, now: int) -> None:
+        """See `StreamClient`."""
+        drive = self.drive
+        self.flying -= done
+        if self.flying < 0:
+            raise self.too_many()
+        drive.messages += done
+        left_at = self._left_at
+        first, count = left_at.popleft()
+        rest = done
+        self.turns -= done
+        if not drive.over and (self.turns < 0 or self.turns > self.flying):
+            self.flying += done
+            self.owed += done * self.size
+            left_at.append((now, done))
+            drive.sent += done
+            self.flush()
+        elif not self.flying and drive.load.turns:
+            drive.drop(self)
+            if not drive.over:
+                drive.open_one()
+        record = drive.latency.record
+        while count < rest:  # those that left together have the same time
+            record(now - first, count)
+            rest -= count
+            first, count = left_at.popleft()
+        record(now - first, rest)
+        if count > rest:
+            left_at.appendleft((first, count - rest))
+
+    def stop(self) -> None:
+        """See `Client`."""
+        if not self.flying and self.drive.load.turns:
+            self.drive.drop(self)
+
+    def waits(self) -> bool:
+        """See `Client`."""
+        return self.flying > 0
+
+
+class PingPong(Drive):
+    """A closed loop: each client has so many messages under way."""
+
+    def client(self, sock: socket.socket, opening: Opening) -> PingPongClient:  # noqa: ARG002
+        """See `Drive`."""
+        return PingPongClient(self, sock)
+
+    def began(self) -> None:
+        """See `Drive`; clients that take turns are opened anew, for not all are served at once."""
+        super().began()
+        if self.load.turns:
+            for _ in range(self.load.clients - self.on_their_way() - len(self.clients)):
+                self.open_one()
+
+    def connect(self) -> None:
+        """See `Drive`."""
+        if not self.load.turns:
+            super().connect()
+        elif not self.clients:
+            self._first = self.target.find()
+
+
+class PourClient(StreamClient):
+    """Sends as fast as it goes, and reads all that comes."""
+
+    __slots__ = ("_counts_sent", "asked", "gone", "got")
+
+    def __init__(self, drive: Drive, sock: socket.socket) -> None:
+        super().__init__(drive, sock)
+        self._counts_sent = drive.load.expect == "none"
+        self.asked = False
+        self.got = 0
+        self.gone = 0
+
+    def start(self) -> None:
+        """See `Client`."""
+        self.drive.want(self, READ | WRITE)
+
+    def flush(self) -> None:
+        """See `StreamClient`."""
+        drive = self.drive
+        if drive.load.reverse:
+            self._ask()
+            return
+        if drive.over and not self.owed:
+            drive.want(self, READ)
+            return
+        place = self.place
+        most = self.owed or SEND
+        if self._record:
+            most = self.size
+        try:
+            gone = self._send(self.out[place : place + most])
+        except WOULD_BLOCK:
+            return
+        except OSError as error:
+            raise drive.lost_client(error) from error
+        self.place = (place + gone) % self.period
+        drive.up += gone
+        before = self.gone // self.size
+        self.gone += gone
+        count = self.gone // self.size - before
+        drive.sent += count
+        if self._counts_sent:
+            drive.messages += count
+        if drive.over:
+            self.owed -= gone
+
+    def _ask(self) -> None:
+        """Say once what makes the server talk, if that is anything."""
+        if not self.asked:
+            self.owed = self.size
+            self.asked = True
+        if self.owed:
+            StreamClient.flush(self)
+        else:
+            self.drive.want(self, READ)
+
+    def answered(self, done: int, now: int) -> None:  # noqa: ARG002
+        """See `StreamClient`."""
+        self.got += done
+        self.drive.messages += done
+        if self.got > self.gone // self.size + 1:
+            raise self.too_many()
+
+    def ended(self) -> None:
+        """See `StreamClient`."""
+        raise self.drive.lost_client(None)
+
+    def stop(self) -> None:
+        """See `Client`."""
+        if self.drive.load.reverse:
+            self.drive.want(self, 0)  # it goes on when the next measurement begins
+            return
+        self.owed = -self.place % self.size
+        self.flush()
+
+    def waits(self) -> bool:
+        """See `Client`."""
+        drive = self.drive
+        if drive.load.reverse:
+            return False
+        return self.owed > 0 or (not self._counts_sent and self.got < self.gone // self.size)
+
+
+class Pouring(Drive):
+    """As many bytes as go."""
+
+    def client(self, sock: socket.socket, opening: Opening) -> PourClient:  # noqa: ARG002
+        """See `Drive`."""
+        return PourClient(self, sock)
+
+
+class ScheduledClient(StreamClient):
+    """Sends when it is told to, and remembers when that was to be."""
+
+    __slots__ = ("_counts_sent", "due")
+
+    def __init__(self, drive: Drive, sock: socket.socket) -> None:
+        super().__init__(drive, sock)
+        self.due: deque[int] = deque()
+        self._counts_sent = drive.load.expect == "none"
+
+    def start(self) -> None:
+        """See `Client`."""
+
+    def leave(self, due: int) -> None:
+        """Send a message that was to leave at that instant."""
+        drive = self.drive
+        if self._counts_sent:
+            drive.messages += 1
+        else:
+            self.due.append(due)
+        drive.sent += 1
+        self.owed += self.size
+        self.flush()
+
+    def answered(self, done: int, now: int) -> None:
+        """See `StreamClient`."""
+        due = self.due
+        drive = self.drive
+        if done > len(due):
+            raise self.too_many()
+        drive.messages += done
+        record = drive.latency.record
+        for _ in range(done):
+            record(now - due.popleft())
+
+    def stop(self) -> None:
+        """See `Client`."""
+
+    def waits(self) -> bool:
+        """See `Client`."""
+        return self.owed > 0 or bool(self.due)
+
+
+_BACKLOG: Final = 1_000_000
+"""Messages that may wait for their answer: a server that is slower than the rate would have them pile up."""
+
+_SLEEP: Final = NANO // 500
+"""Nanoseconds before the next message from which it is waited for in the kernel, which does that to the
+millisecond only; what is nearer is waited for awake, or the lateness would be taken for the server's."""
+
+_yield = getattr(os, "sched_yield", lambda: None)
+
+
+class _Leaving(Client, Protocol):
+    """A client that sends when it is told to."""
+
+    def leave(self, due: int) -> object:
+        """Send a message that was to leave at that instant."""
+
+
+class OpenLoop(Drive):
+    """A fixed rate: message number n leaves n / rate seconds after the beginning, come what may.
+
+    The time of a message counts from then on, also if the load or the connection was late: a server that
+    stands still for a second makes every message of that second slow, as it would for its users.
+    """
+
+    _next = 0
+    _start = 0
+    _ring: tuple[_Leaving, ...] = ()
+
+    def client(self, sock: socket.socket, opening: Opening) -> _Leaving:  # noqa: ARG002
+        """See `Drive`."""
+        return ScheduledClient(self, sock)
+
+    def began(self) -> None:
+        """See `Drive`."""
+        super().began()
+        self._next = 0
+        self._start = clock()
+        self._ring = cast("tuple[_Leaving, ...]", tuple(self.clients.values()))
+
+    def pace(self, now: int) -> float:
+        """See `Drive`."""
+        step = NANO / self.load.rate
+        at, start, ring = self._next, self._start, self._ring
+        count = len(ring)
+        due = start + int(at * step)
+        if due > now:
+            ahead = due - now
+            if ahead > _SLEEP:
+                return (ahead - _SLEEP // 2) / NANO
+            _yield()
+            return 0.0
+        self.late = max(self.late, now - due)
+        # As many as are due, but not so many at once that answers would have to wait to be seen.
+        for _ in range(64):
+            ring[at % count].leave(due)
+            self.due += 1
+            at += 1
+            due = start + int(at * step)
+            if due > now:
+                break
+        self._next = at
+        if self.sent - self.messages > _BACKLOG:
+            raise TimedOut(
+                f"{self.target.where} is slower than {self.load.rate:g} messages a second: a million wait for"
+                " their answers; give a lower rate"
+            )
+        return 0.0
+
+    def idle_is_well(self) -> bool:
+        """See `Drive`."""
+        return not any(client.waits() for client in self.clients.values())
