@@ -1,9 +1,10 @@
 /*
  * The floor: how cheap can a relay on one core be, when it does nothing but relay?
  *
- * It knows HELLO, JOIN and SEND as the relay protocol spells them, keeps no limits, tells nobody about
- * presence and trusts its input (it listens on loopback, for the length of one measurement).  Names are
- * one letter and a number below 100000: "r" names can be sent to, all others only send.
+ * It knows HELLO, JOIN and SEND (text or counted bytes) as the relay protocol spells them, keeps no limits,
+ * tells nobody about presence and trusts its input (it listens on loopback, for the length of one
+ * measurement).  Names are one letter and a number below 100000: "r" names can be sent to, all others only
+ * send.
  *
  * What one read brought is one batch: lines for a receiver gather in its outbox, lines for the room gather
  * once, and every outbox is written with one send() at the end.  Sockets stay blocking, so a receiver
@@ -133,7 +134,15 @@ static void join(struct client *client, const char *room, size_t size) {
     append(&client->outbox, "\n", 1);
 }
 
-static void handle_line(struct client *client, const char *line, size_t size) { /* the newline included */
+static size_t counted(const char *line, size_t size) { /* the bytes that follow the line of a SEND */
+    const char *argument = line[0] == 'S' && size > 6 ? memchr(line + 5, ' ', size - 5) : NULL;
+    if (!argument || argument[1] == ':') return 0;
+    size_t count = 0;
+    while (*++argument >= '0' && *argument <= '9') count = count * 10 + *argument - '0';
+    return count;
+}
+
+static void handle_line(struct client *client, const char *line, size_t size) { /* with what follows it */
     if (size > 6 && line[0] == 'S') {
         struct bytes *outbox = &room_outbox;
         if (line[5] != '#') {
@@ -175,8 +184,11 @@ static void serve(struct client *client) {
     }
     const char *line = input, *end = input + held + got, *newline;
     while ((newline = memchr(line, '\n', end - line))) {
-        handle_line(client, line, newline + 1 - line);
-        line = newline + 1;
+        size_t size = newline + 1 - line;
+        size += counted(line, size);
+        if (size > (size_t)(end - line)) break;
+        handle_line(client, line, size);
+        line += size;
     }
     finish_batch(client);
     client->partial.size = 0;
