@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import click
 
+from hailer.cli.exits import FAILED, INTERRUPTED
 from hailer.cli.group import CONTEXT_SETTINGS, VERBS, ExampledCommand, GroupedOption
 from hailer.cli.options import verbosity_options
 from hailer.errors import UsageError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from hailer.cli.notes import Notes
     from hailer.tools.bench.results import Results
 
-__all__ = ["BENCHES", "Wanted", "bench", "benches", "command", "publish"]
+__all__ = ["BENCHES", "Wanted", "announce", "bench", "benches", "chosen", "command", "publish"]
 
 BENCHES: Final = {
     "relay": "Relays side by side: this one, nats-server, redis, mosquitto and a floor in C.",
@@ -53,6 +54,7 @@ class Wanted:
         json, html, markdown: files to write, ``-`` for standard output.
         svg: a directory for plots.
         compare: a file of older results to compare with.
+        fail_below: fail if something is worse than this share of what it was, beyond the noise.
         plots: whether to draw in the terminal.
         command: the command line as it was typed.
     """
@@ -66,6 +68,7 @@ class Wanted:
     svg: str | None
     markdown: str | None
     compare: str | None
+    fail_below: float | None
     plots: bool
     command: str
 
@@ -139,6 +142,9 @@ def bench(name: str, *, known: Sequence[str], example: str) -> Callable[[Callabl
                 command=_command_line(),
                 **common,
             )
+            from hailer.cli.publishing import check  # noqa: PLC0415 (not for --help)
+
+            check(wanted, name)
             function(*args, wanted=wanted, **kwargs)
 
         decorated: Callable[..., None] = verbosity_options(wrapped)
@@ -171,7 +177,7 @@ def chosen(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
     return tuple(word for word in known if word in words)
 
 
-_COMMON: Final = ("seconds", "rounds", "json", "html", "svg", "markdown", "compare", "plots")
+_COMMON: Final = ("seconds", "rounds", "json", "html", "svg", "markdown", "compare", "fail_below", "plots")
 
 
 def _options(known: Sequence[str]) -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
@@ -191,6 +197,8 @@ def _options(known: Sequence[str]) -> list[Callable[[Callable[..., None]], Calla
         option("--svg", metavar="DIR", group="Results", help="Write each plot to this directory."),
         option("--markdown", metavar="FILE", group="Results", help="Write the tables there; - here."),
         option("--compare", metavar="OLD.json", group="Results", help="Show what changed since then."),
+        option("--fail-below", type=click.FloatRange(0, min_open=True), metavar="RATIO", group="Results",
+               help="Fail if a figure is worse than this share of the older one, beyond the noise."),
         option("--plots/--no-plots", default=True, group="Results", help="Draw in the terminal, or not."),
     ]  # fmt: skip
 
@@ -201,15 +209,44 @@ def _command_line() -> str:
     return shlex.join(["hailer", *sys.argv[1:]])
 
 
-def publish(results: Results, wanted: Wanted, notes: Notes) -> None:
-    """Show the results and write the files that are wanted.
+def announce(seconds: float, measurements: int, wanted: Wanted, notes: Notes) -> None:
+    """Say before it begins how long it will take.
+
+    Args:
+        seconds: about so long in all.
+        measurements: so many in all.
+        wanted: the length that was asked for.
+        notes: where to say it.
+    """
+    from hailer.tools.bench.progress import duration  # noqa: PLC0415 (these are not for --help)
+
+    other = {"short": "", "normal": "; --short takes less", "long": "; without --long it takes less"}
+    notes.note(
+        f"about {duration(seconds)} for {measurements} measurements{other[wanted.length]};"
+        " Ctrl-C ends it and shows what there is by then"
+    )
+
+
+def publish(
+    results: Results, wanted: Wanted, notes: Notes, *, interrupted: bool = False, failed: bool = False
+) -> None:
+    """Show the results, write the files that are wanted, and end with the exit code that this has.
+
+    Args:
+        results: what was measured.
+        wanted: what to do with it.
+        notes: where to tell of files that were written.
+        interrupted: whether Ctrl-C ended it early.
+        failed: whether something that was to be measured could not be.
 
     Raises:
-        StoreError: a file cannot be written; what could be was.
+        StoreError: a file cannot be written; the tables have been shown.
+        click.exceptions.Exit: the exit code is not 0: interrupted, failed, or --fail-below.
     """
-    if wanted.json == "-":
-        click.echo(results.as_text(), nl=False)
-    elif wanted.json is not None:
-        results.save(wanted.json)
-    for note in results.notes:
-        notes.note(note)
+    from hailer.cli import publishing  # noqa: PLC0415
+
+    good = publishing.publish(results, wanted, notes)
+    if interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
+    if failed or not good:
+        raise click.exceptions.Exit(FAILED)

@@ -1,0 +1,174 @@
+"""Two results side by side: what changed, by how much, and whether that says anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from hailer.errors import UsageError
+from hailer.tools.bench.figures import Figure, number
+from hailer.tools.bench.tables import Table, shown_figures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hailer.tools.bench.results import Results
+
+__all__ = ["Change", "Comparison", "compare"]
+
+_EXPECTED: Final = ("date", "hailer", "other programs")
+"""Conditions that say nothing against a comparison if they differ."""
+
+_LEAST_NOISE: Final = 0.02
+"""Rounds that agree more closely than this agree by chance."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure then and now.
+
+    Attributes:
+        case: the title of the case.
+        subject: the name of the subject.
+        figure: which figure.
+        old: its median then.
+        new: its median now.
+        noise: how far from 1 the ratio may be by chance: the largest distance of a round from its median,
+            of both together; None where there was one round.
+    """
+
+    case: str
+    subject: str
+    figure: Figure
+    old: float
+    new: float
+    noise: float | None
+
+    @property
+    def gain(self) -> float:
+        """Above 1 where it became better: new/old of what should be more, old/new of what should be less."""
+        over, under = (self.new, self.old) if self.figure.better == "more" else (self.old, self.new)
+        return over / under if under else 1.0 if over == under else float("inf")
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "same", "unknown"]:
+        """What it means: ``same`` within the noise, ``unknown`` where that is not known."""
+        if self.old == self.new:
+            return "same"
+        if self.noise is None:
+            return "unknown"
+        if abs(self.gain - 1) <= self.noise:
+            return "same"
+        return "better" if self.gain > 1 else "worse"
+
+
+@dataclass
+class Comparison:
+    """What changed from older results to newer ones.
+
+    Attributes:
+        changes: every figure that both have.
+        warnings: why the two may not be comparable; one sentence each.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def worst(self) -> Change | None:
+        """The change for the worse that is largest, of those beyond the noise or where that is not known."""
+        worse = [each for each in self.changes if each.gain < 1 and each.verdict != "same"]
+        return min(worse, key=lambda each: each.gain, default=None)
+
+    def tables(self) -> list[Table]:
+        """A table for each figure."""
+        figures = list(dict.fromkeys(each.figure for each in self.changes))
+        return [
+            _table(each, [change for change in self.changes if change.figure == each]) for each in figures
+        ]
+
+
+def compare(old: Results, new: Results) -> Comparison:
+    """Put two results side by side.
+
+    Raises:
+        UsageError: they measure different things.
+    """
+    if old.kind != new.kind:
+        raise UsageError(f"the older results are of bench {old.kind}, not of bench {new.kind}: name others")
+    comparison = Comparison(warnings=_differences(old, new))
+    for figure in shown_figures(new):
+        if figure.better == "neither":
+            continue
+        for case in new.cases:
+            for subject in new.subjects:
+                key = (case.title, subject.name, figure.name)
+                then, now = old.median(*key), new.median(*key)
+                if then is not None and now is not None:
+                    noise = _noise(old.values(*key), then, new.values(*key), now)
+                    comparison.changes.append(Change(case.title, subject.name, figure, then, now, noise))
+    if not comparison.changes:
+        comparison.warnings.append("nothing was measured in both: no load and subject is the same")
+    return comparison
+
+
+def _noise(old: Sequence[float], then: float, new: Sequence[float], now: float) -> float | None:
+    if len(old) < 2 or len(new) < 2 or not then or not now:
+        return None
+    apart = max(abs(value - then) for value in old) / then + max(abs(value - now) for value in new) / now
+    return max(_LEAST_NOISE, apart)
+
+
+def _differences(old: Results, new: Results) -> list[str]:
+    sentences = []
+    for key in dict.fromkeys((*old.conditions, *new.conditions)):
+        then, now = old.conditions.get(key, "not told"), new.conditions.get(key, "not told")
+        if then != now and key not in _EXPECTED:
+            sentences.append(f"{key} differs: {then} then, {now} now")
+    before = {each.name: each for each in old.subjects}
+    for subject in new.subjects:
+        known = before.get(subject.name)
+        if known is None:
+            sentences.append(f"{subject.name} was not measured then")
+            continue
+        if known.version != subject.version and subject.name != "hailer":
+            sentences.append(f"{subject.name} differs: {known.version} then, {subject.version} now")
+        if known.settings != subject.settings:
+            sentences.append(
+                f"{subject.name} is set otherwise: {known.settings} then, {subject.settings} now"
+            )
+    cases = {each.title: each for each in old.cases}
+    strange = [each.title for each in new.cases if each.title not in cases]
+    if strange:
+        sentences.append(
+            f"{len(strange)} of {len(new.cases)} loads were not measured then: {'; '.join(strange[:3])}"
+        )
+    sentences += [
+        f"the load is not the same under the name {each.title!r}: {cases[each.title].values} then,"
+        f" {each.values} now"
+        for each in new.cases
+        if each.title in cases and cases[each.title].values != each.values
+    ]
+    return sentences
+
+
+_WORDS: Final = {
+    "better": "better",
+    "worse": "WORSE",
+    "same": "within the noise",
+    "unknown": "one round: who knows",
+}
+
+
+def _table(figure: Figure, changes: list[Change]) -> Table:
+    scale = figure.scale(value for each in changes for value in (each.old, each.new))
+    unit = f", {scale.unit}" if scale.unit else ""
+    rows = []
+    for each in changes:
+        ratio = f"{each.new / each.old:.2f}" if each.old else "—"
+        noise = "—" if each.noise is None else f"± {each.noise:.0%}"
+        values = (number(value / scale.divisor) for value in (each.old, each.new))
+        rows.append([f"{each.subject}: {each.case}", *values, ratio, noise, _WORDS[each.verdict]])
+    way = "more is better" if figure.better == "more" else "less is better"
+    return Table(
+        f"Then and now: {figure.title}{unit} ({way})", ["", "old", "new", "new/old", "noise", ""], rows
+    )

@@ -1,0 +1,168 @@
+"""Which plots show given results: bars of each figure, lines over a number of the load, percentiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hailer.tools.bench.drawing import Line, slug
+from hailer.tools.bench.figures import FIGURES
+from hailer.tools.bench.plots import Group, bars, lines, percentile_curve
+from hailer.tools.bench.tables import shown_figures, star
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hailer.tools.bench.figures import Figure, Scale
+    from hailer.tools.bench.results import Case, Results
+
+__all__ = ["Picture", "latencies", "pictures"]
+
+_MOST_BARS: Final = 60
+"""So many in one picture; more are shown apart for each load."""
+
+_LEAST_POINTS: Final = 3
+"""What a line has to have to show more than bars do."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot.
+
+    Attributes:
+        name: fit for a file's name and an identifier; no other picture of the results has it.
+        figure: what it shows, ``percentiles`` for the curves.
+        svg: the plot.
+    """
+
+    name: str
+    figure: str
+    svg: str
+
+
+def pictures(results: Results) -> list[Picture]:
+    """All plots of these results, those of the most important figure first."""
+    made: dict[str, Picture] = {}
+
+    def keep(figure: str, title: str, svg: str) -> None:
+        name = slug(title)
+        while name in made:
+            name += "-more"
+        made[name] = Picture(name, figure, svg)
+
+    for figure in shown_figures(results):
+        if figure.better == "neither":
+            continue
+        for title, cases in _bar_plots(results, figure):
+            keep(figure.name, title, _bars(results, figure, title, cases))
+        for title, across, cases in _sweeps(results, figure):
+            keep(figure.name, title, _lines(results, figure, title, across, cases))
+    for title, curves in latencies(results):
+        least = min(y for each in curves for _, y in each.points)
+        scale = FIGURES["max_us"].scale([least])
+        keep("percentiles", title, percentile_curve(title, scale.unit, _scaled(curves, scale)))
+    return list(made.values())
+
+
+def _measured(results: Results, figure: Figure, cases: Sequence[Case]) -> list[Case]:
+    return [
+        case
+        for case in cases
+        if any(results.median(case.title, each.name, figure.name) is not None for each in results.subjects)
+    ]
+
+
+def _bar_plots(results: Results, figure: Figure) -> list[tuple[str, list[Case]]]:
+    cases = _measured(results, figure, results.cases)
+    if len(cases) * len(results.subjects) <= _MOST_BARS:
+        return [(figure.title, cases)] if cases else []
+    loads = list(dict.fromkeys(case.load for case in cases))
+    return [(f"{figure.title}: {load}", [case for case in cases if case.load == load]) for load in loads]
+
+
+def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -> str:
+    medians = {
+        (case.title, subject.name): results.median(case.title, subject.name, figure.name)
+        for case in cases
+        for subject in results.subjects
+    }
+    scale = figure.scale(value for value in medians.values() if value is not None)
+    scaled = {key: None if value is None else value / scale.divisor for key, value in medians.items()}
+    if len(results.subjects) == 1:
+        name = results.subjects[0].name
+        bars_of_cases = [(case.title, scaled[case.title, name]) for case in cases]
+        marks = {case.title: star(results, case.title, name, figure) for case in cases}
+        groups = [Group("", bars_of_cases, marks)]
+    else:
+        names = [subject.name for subject in results.subjects]
+        groups = [
+            Group(
+                case.title,
+                [(name, scaled[case.title, name]) for name in names],
+                {name: star(results, case.title, name, figure) for name in names},
+            )
+            for case in cases
+        ]
+    return bars(title, scale.unit, groups, better=figure.better)
+
+
+def _sweeps(results: Results, figure: Figure) -> list[tuple[str, str, list[Case]]]:
+    """Cases of one load that differ in one number alone: a title, that number's name, and the cases."""
+    cases = _measured(results, figure, results.cases)
+    keys = list(dict.fromkeys(key for case in cases for key in case.values))
+    found = []
+    for key in keys:
+        families: dict[tuple[object, ...], list[Case]] = {}
+        for case in cases:
+            if isinstance(case.values.get(key), (int, float)):
+                rest = tuple(sorted((name, value) for name, value in case.values.items() if name != key))
+                families.setdefault((case.load, str(rest)), []).append(case)
+        for family in families.values():
+            if len({case.values[key] for case in family}) >= _LEAST_POINTS:
+                family.sort(key=lambda case: float(case.values[key]))
+                fixed = ", ".join(
+                    f"{name} {value}"
+                    for name, value in family[0].values.items()
+                    if name != key and len({str(each.values.get(name)) for each in cases}) > 1
+                )
+                title = f"{figure.title} by {key}: {family[0].load}" + (f", {fixed}" if fixed else "")
+                found.append((title, key, family))
+    return found
+
+
+def _lines(results: Results, figure: Figure, title: str, across: str, cases: Sequence[Case]) -> str:
+    curves = []
+    for at, subject in enumerate(results.subjects):
+        medians = [(case, results.median(case.title, subject.name, figure.name)) for case in cases]
+        points = [(float(case.values[across]), value) for case, value in medians if value is not None]
+        if points:
+            curves.append(Line(subject.name, points, at))
+    scale = figure.scale(y for each in curves for _, y in each.points)
+    return lines(title, scale.unit, across, _scaled(curves, scale), better=figure.better)
+
+
+def _scaled(curves: Sequence[Line], scale: Scale) -> list[Line]:
+    return [Line(each.name, [(x, y / scale.divisor) for x, y in each.points], each.colour) for each in curves]
+
+
+def latencies(results: Results) -> list[tuple[str, list[Line]]]:
+    """One plot for each case; one for all cases of a single subject."""
+    names = [subject.name for subject in results.subjects]
+    titles = [case.title for case in results.cases]
+    if len(names) == 1:
+        curves = [
+            Line(title, results.percentiles[title, names[0]], at)
+            for at, title in enumerate(titles)
+            if results.percentiles.get((title, names[0]))
+        ]
+        return [("Latency", curves)] if curves else []
+    plots = []
+    for title in titles:
+        curves = [
+            Line(name, results.percentiles[title, name], at)
+            for at, name in enumerate(names)
+            if results.percentiles.get((title, name))
+        ]
+        if curves:
+            plots.append((f"Latency: {title}", curves))
+    return plots
