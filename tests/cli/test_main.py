@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.cli import relay as relay_verb
-from hailer.cli.exits import exit_code
 from hailer.cli.bench import benches
+from hailer.cli.exits import exit_code
 from hailer.cli.group import VERBS
 from hailer.errors import (
     DialError,

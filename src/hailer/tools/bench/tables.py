@@ -32,7 +32,7 @@ _STAR: Final = "* The load was the limit here: its core was busy, that of what i
 NOTHING: Final = "—"
 
 _COMPARED_WITH: Final = ("nats", "floor", "redis")
-"""Subjects beside which hailer gets a column of ratios."""
+"""Subjects beside which hailer gets a column of ratios: the first two that are there."""
 
 _FEW: Final = 4
 """So many cases of a single subject stand side by side, with a row for each figure."""
@@ -82,7 +82,7 @@ def _of_figure(results: Results, shown: Figure) -> Table:
     columns = [at for at in range(len(names)) if any(medians[title][at] is not None for title in medians)]
     scale = shown.scale(value for row in medians.values() for value in row if value is not None)
     ratios = [at for at in columns if names[at] in _COMPARED_WITH]
-    ratios.sort(key=lambda at: _COMPARED_WITH.index(names[at]))
+    ratios = sorted(ratios, key=lambda at: _COMPARED_WITH.index(names[at]))[:2]
     own = names.index("hailer") if "hailer" in names else None
     if own is None or own not in columns:
         ratios = []
@@ -115,10 +115,10 @@ def _of_figure(results: Results, shown: Figure) -> Table:
 def _of_all_figures(results: Results) -> Table:
     subject = results.subjects[0].name
     table = Table("All figures", [subject, *(case.title for case in results.cases)], [])
-    for each in (figure(name) for name in [*FIGURES, *results.figures()]):
+    for each in (figure(name) for name in dict.fromkeys((*FIGURES, *results.figures()))):
         medians = [results.median(case.title, subject, each.name) for case in results.cases]
         measured = [value for value in medians if value is not None]
-        if not measured or any(row[0].startswith(each.title + ",") for row in table.rows):
+        if not measured:
             continue
         scale = each.scale(measured)
         unit = f", {scale.unit}" if scale.unit else ""
