@@ -7,12 +7,19 @@ import subprocess
 import sys
 
 from hailer.tools.bench.machine import raise_descriptor_limit
-from hailer.tools.bench.relay.meter import Meter
+from hailer.tools.bench.relay import meter
 from hailer.tools.bench.relay.party import LoadError
 
 __all__ = ["Figures", "LoadError", "Meter", "raise_descriptor_limit"]
 
 Figures = dict[str, float]
+
+
+class Meter(meter.Meter):
+    """The same, and how many messages in how many seconds it was."""
+
+    def read(self, delivered: int, took: float) -> Figures:
+        return {"delivered": delivered, "seconds": round(took, 3), **super().read(delivered, took)}
 
 
 def main() -> None:
