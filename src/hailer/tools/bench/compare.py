@@ -80,11 +80,24 @@ class Comparison:
         return min(worse, key=lambda each: each.gain, default=None)
 
     def tables(self) -> list[Table]:
-        """A table for each figure."""
-        figures = list(dict.fromkeys(each.figure for each in self.changes))
-        return [
-            _table(each, [change for change in self.changes if change.figure == each]) for each in figures
-        ]
+        """A table of each figure that changed beyond the noise, or nobody knows."""
+        tables = [_table(figure, changes) for figure, changes in self._by_figure()]
+        return [each for each in tables if each.rows]
+
+    def unchanged(self) -> list[str]:
+        """A sentence for each figure on what stayed within the noise."""
+        sentences = []
+        for figure, changes in self._by_figure():
+            same = [each for each in changes if each.verdict == "same"]
+            if same:
+                ratios = sorted(each.new / each.old if each.old else 1.0 for each in same)
+                how_many = f"{len(same)} of {len(changes)} within the noise of the rounds"
+                sentences.append(f"{figure.title}: {how_many} (new/old {ratios[0]:.2f} to {ratios[-1]:.2f})")
+        return sentences
+
+    def _by_figure(self) -> list[tuple[Figure, list[Change]]]:
+        figures = dict.fromkeys(each.figure for each in self.changes)
+        return [(figure, [each for each in self.changes if each.figure == figure]) for figure in figures]
 
 
 def compare(old: Results, new: Results) -> Comparison:
@@ -99,8 +112,8 @@ def compare(old: Results, new: Results) -> Comparison:
     for figure in shown_figures(new):
         if figure.better == "neither":
             continue
-        for case in new.cases:
-            for subject in new.subjects:
+        for subject in new.subjects:
+            for case in new.cases:
                 key = (case.title, subject.name, figure.name)
                 then, now = old.median(*key), new.median(*key)
                 if then is not None and now is not None:
@@ -154,7 +167,6 @@ def _differences(old: Results, new: Results) -> list[str]:
 _WORDS: Final = {
     "better": "better",
     "worse": "WORSE",
-    "same": "within the noise",
     "unknown": "one round: who knows",
 }
 
@@ -164,11 +176,11 @@ def _table(figure: Figure, changes: list[Change]) -> Table:
     unit = f", {scale.unit}" if scale.unit else ""
     rows = []
     for each in changes:
+        if each.verdict == "same":
+            continue
         ratio = f"{each.new / each.old:.2f}" if each.old else "—"
         noise = "—" if each.noise is None else f"± {each.noise:.0%}"
         values = (number(value / scale.divisor) for value in (each.old, each.new))
         rows.append([f"{each.subject}: {each.case}", *values, ratio, noise, _WORDS[each.verdict]])
-    way = "more is better" if figure.better == "more" else "less is better"
-    return Table(
-        f"Then and now: {figure.title}{unit} ({way})", ["", "old", "new", "new/old", "noise", ""], rows
-    )
+    title = f"Then and now: {figure.title}{unit} ({figure.better} is better)"
+    return Table(title, ["", "old", "new", "new/old", "noise", ""], rows)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHARACTER",
+    "COLOURS",
     "MARGIN",
     "STYLE",
     "WIDTH",
@@ -40,6 +41,7 @@ _DARK: Final = (
     "#6db6f2", "#f0a04b", "#43c79c", "#e79bc8", "#d8c64a",
     "#a9a9f5", "#55cfe3", "#f28b82", "#a5d46a", "#b8b8b8",
 )  # fmt: skip
+COLOURS: Final = len(_LIGHT)
 _DASHES: Final = ("", "7 3", "2 3", "8 3 2 3", "12 4", "4 4", "1 2", "10 3 2 3 2 3", "14 2", "3 6")
 
 
@@ -220,7 +222,7 @@ class Plane:
         for each in self._curves:
             points = [(self._x(x), self._y(y)) for x, y in each.points]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            colour, dash = each.colour % len(_LIGHT), _DASHES[each.colour % len(_DASHES)]
+            colour, dash = each.colour % COLOURS, _DASHES[each.colour % COLOURS]
             self.drawing.add(
                 f'<polyline class="hb-line hb-s{colour}" points="{path}"'
                 + (f' stroke-dasharray="{dash}"' if dash else "")

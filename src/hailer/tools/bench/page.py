@@ -26,13 +26,13 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; }
 pre { background: #f2f2f2; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem;
-  align-items: start; margin: 1rem 0; }
-.plots svg { width: 100%; height: auto; max-width: 40rem; border: 1px solid #dddddd; border-radius: 4px; }
+.plots { columns: 2 22rem; column-gap: 1rem; margin: 1rem 0; }
+.plots svg { width: 100%; height: auto; max-width: 40rem; margin-bottom: .8rem; break-inside: avoid;
+  border: 1px solid #dddddd; border-radius: 4px; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #dddddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
+th[scope=row] { font-weight: 400; } th:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 .best { font-weight: 700; } .note { color: #595959; font-size: .9rem; }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media (prefers-color-scheme: dark) {
@@ -74,7 +74,9 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
     if results.notes:
         parts.append("<h2>What to know</h2>" + _list(results.notes))
     if comparison is not None:
-        parts.append("<h2>Then and now</h2>" + _list(comparison.warnings))
+        parts.append(
+            "<h2>Beside the older results</h2>" + _list([*comparison.warnings, *comparison.unchanged()])
+        )
         parts += [f"<h3>{escape(each.title)}</h3>{_table(each)}" for each in comparison.tables()]
     shown = tables(results)
     for table in shown:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hailer.tools.bench.drawing import Line, slug
-from hailer.tools.bench.figures import FIGURES
-from hailer.tools.bench.plots import Group, bars, lines, percentile_curve
-from hailer.tools.bench.tables import shown_figures, star
+from hailer.tools.bench.drawing import COLOURS, Line, slug
+from hailer.tools.bench.figures import FIGURES, short
+from hailer.tools.bench.plots import Bar, Group, bars, lines, percentile_curve
+from hailer.tools.bench.tables import FLOOR, shown_figures, star
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,29 +81,37 @@ def _bar_plots(results: Results, figure: Figure) -> list[tuple[str, list[Case]]]
 
 
 def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -> str:
-    medians = {
-        (case.title, subject.name): results.median(case.title, subject.name, figure.name)
+    measured = {
+        (case.title, subject.name): value
         for case in cases
         for subject in results.subjects
+        if (value := results.median(case.title, subject.name, figure.name)) is not None
     }
-    scale = figure.scale(value for value in medians.values() if value is not None)
-    scaled = {key: None if value is None else value / scale.divisor for key, value in medians.items()}
-    if len(results.subjects) == 1:
-        name = results.subjects[0].name
-        bars_of_cases = [(case.title, scaled[case.title, name]) for case in cases]
-        marks = {case.title: star(results, case.title, name, figure) for case in cases}
-        groups = [Group("", bars_of_cases, marks)]
-    else:
-        names = [subject.name for subject in results.subjects]
-        groups = [
-            Group(
-                case.title,
-                [(name, scaled[case.title, name]) for name in names],
-                {name: star(results, case.title, name, figure) for name in names},
-            )
-            for case in cases
-        ]
+    scale = figure.scale(measured.values())
+    alone = len(results.subjects) == 1
+
+    def bar(case: str, subject: str, colour: int) -> list[Bar]:
+        value = measured.get((case, subject))
+        if value is None:
+            return []
+        name = case if alone else subject
+        return [Bar(name, value / scale.divisor, colour, star(results, case, subject, figure))]
+
+    colours = _colours(results)
+    rows = [
+        (case.title, [one for name, colour in colours.items() for one in bar(case.title, name, colour)])
+        for case in cases
+    ]
+    groups = [Group("", [one for _, row in rows for one in row])] if alone else [Group(*row) for row in rows]
     return bars(title, scale.unit, groups, better=figure.better)
+
+
+def _colours(results: Results) -> dict[str, int]:
+    """Each subject's colour, the same in all plots; the floor is grey."""
+    return {
+        each.name: COLOURS - 1 if each.name == FLOOR else at % (COLOURS - 1)
+        for at, each in enumerate(results.subjects)
+    }
 
 
 def _sweeps(results: Results, figure: Figure) -> list[tuple[str, str, list[Case]]]:
@@ -132,13 +140,18 @@ def _sweeps(results: Results, figure: Figure) -> list[tuple[str, str, list[Case]
 
 def _lines(results: Results, figure: Figure, title: str, across: str, cases: Sequence[Case]) -> str:
     curves = []
-    for at, subject in enumerate(results.subjects):
-        medians = [(case, results.median(case.title, subject.name, figure.name)) for case in cases]
+    for name, colour in _colours(results).items():
+        medians = [(case, results.median(case.title, name, figure.name)) for case in cases]
         points = [(float(case.values[across]), value) for case, value in medians if value is not None]
         if points:
-            curves.append(Line(subject.name, points, at))
+            curves.append(Line(name, points, colour))
     scale = figure.scale(y for each in curves for _, y in each.points)
-    return lines(title, scale.unit, across, _scaled(curves, scale), better=figure.better)
+    tick = _bytes if across == "size" else short
+    return lines(title, scale.unit, across, _scaled(curves, scale), better=figure.better, tick=tick)
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1024:g} KiB" if size >= 1024 else f"{size:g} B"
 
 
 def _scaled(curves: Sequence[Line], scale: Scale) -> list[Line]:
@@ -159,8 +172,8 @@ def latencies(results: Results) -> list[tuple[str, list[Line]]]:
     plots = []
     for title in titles:
         curves = [
-            Line(name, results.percentiles[title, name], at)
-            for at, name in enumerate(names)
+            Line(name, results.percentiles[title, name], colour)
+            for name, colour in _colours(results).items()
             if results.percentiles.get((title, name))
         ]
         if curves:

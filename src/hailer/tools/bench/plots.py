@@ -12,19 +12,38 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from hailer.tools.bench.drawing import CHARACTER, MARGIN, WIDTH, Drawing, Line, Plane, cut, decades
+from hailer.tools.bench.drawing import CHARACTER, COLOURS, MARGIN, WIDTH, Drawing, Line, Plane, cut, decades
 from hailer.tools.bench.figures import number, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Group", "Line", "bars", "lines", "percentile_curve"]
+__all__ = ["Bar", "Group", "Line", "bars", "lines", "percentile_curve"]
 
 Better = Literal["more", "less", "neither"]
 
 _LINE: Final = 18
+_NAME: Final = 20
+"""Characters of a bar's name that are shown."""
 _APART: Final = 50.0
 """The ratio of the largest to the smallest value from which on they do not fit on one scale."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        name: stands before it.
+        value: its length.
+        colour: which of the colours.
+        mark: what stands behind the value, such as a star.
+    """
+
+    name: str
+    value: float
+    colour: int
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,13 +52,11 @@ class Group:
 
     Attributes:
         title: stands above them.
-        bars: the name and the value of each, None for what was not measured; the place counts for the colour.
-        marks: what stands behind the value of some, such as a star, by name.
+        bars: those that were measured.
     """
 
     title: str
-    bars: Sequence[tuple[str, float | None]]
-    marks: dict[str, str]
+    bars: Sequence[Bar]
 
 
 def bars(
@@ -51,46 +68,41 @@ def bars(
     of most groups lie far apart themselves, dots on a logarithmic scale take the place of bars. The
     caption says which.
     """
+    groups = [group for group in groups if group.bars]
     scale = _scale_of(groups)
-    values = [value for group in groups for _, value in group.bars if value is not None]
-    names = [cut(name, 20) for group in groups for name, value in group.bars if value is not None]
-    left = MARGIN + round(max((len(name) for name in names), default=0) * CHARACTER) + 8
+    every = [bar for group in groups for bar in group.bars]
+    values = [bar.value for bar in every]
+    left = MARGIN + round(max((len(cut(bar.name, _NAME)) for bar in every), default=0) * CHARACTER) + 8
     room = max((len(number(value)) + 2 for value in values), default=0)
     right = WIDTH - MARGIN - round(room * CHARACTER)
     drawing = Drawing(title, _caption(unit, scale, better))
     low, high = decades(values) if scale == "log" else (0.0, max(values, default=1.0))
     top = drawing.height
     for group in groups:
-        measured = [(at, name, value) for at, (name, value) in enumerate(group.bars) if value is not None]
-        if not measured:
-            continue
         if group.title:
-            drawing.text(
-                MARGIN, drawing.height + 14, cut(group.title, 60), "hb-text hb-head", full=group.title
-            )
+            short_title = cut(group.title, 60)
+            drawing.text(MARGIN, drawing.height + 14, short_title, "hb-text hb-head", full=group.title)
             drawing.height += 22
         if scale == "own":
-            high = max(value for _, _, value in measured)
-        for at, name, value in measured:
+            high = max(bar.value for bar in group.bars)
+        for bar in group.bars:
             y = drawing.height
-            drawing.text(left - 8, y + 13, cut(name, 20), "hb-text", anchor="end", full=name)
+            colour = f"hb-f{bar.colour % COLOURS}"
+            drawing.text(left - 8, y + 13, cut(bar.name, _NAME), "hb-text", anchor="end", full=bar.name)
             if scale == "log":
-                share = (math.log10(value) - low) / (high - low) if value > 0 else 0.0
-                end = left + share * (right - left)
+                share = (math.log10(bar.value) - low) / (high - low) if bar.value > 0 else 0.0
                 drawing.line("hb-grid", (left, y + 9), (right, y + 9))
-                drawing.add(f'<circle class="hb-f{at % 10}" cx="{end:.1f}" cy="{y + 9}" r="5"/>')
-                end = right
+                at = left + share * (right - left)
+                drawing.add(f'<circle class="{colour}" cx="{at:.1f}" cy="{y + 9}" r="5"/>')
+                end: float = right
             else:
-                share = value / high if high else 0.0
-                end = left + max(1.0, share * (right - left))
+                length = max(1.0, (bar.value / high if high else 0.0) * (right - left))
                 drawing.add(
-                    f'<rect class="hb-f{at % 10}" x="{left}" y="{y + 2}" width="{end - left:.1f}"'
-                    f' height="14" rx="2"/>'
+                    f'<rect class="{colour}" x="{left}" y="{y + 2}" width="{length:.1f}" height="14" rx="2"/>'
                 )
-            drawing.text(end + 6, y + 13, number(value) + group.marks.get(name, ""), "hb-text")
-            drawing.describe(
-                f"{group.title}: {name} {number(value)}" if group.title else f"{name} {number(value)}"
-            )
+                end = left + length
+            drawing.text(end + 6, y + 13, number(bar.value) + bar.mark, "hb-text")
+            drawing.describe(f"{group.title} {bar.name}: {number(bar.value)}".strip())
             drawing.height += _LINE
         drawing.height += 8
     if scale == "log":
@@ -99,12 +111,15 @@ def bars(
             drawing.line("hb-grid", (x, top), (x, drawing.height))
             drawing.text(x, drawing.height + 12, short(10.0**decade), "hb-faint hb-small", anchor="middle")
         drawing.height += 20
+    for mark in sorted({bar.mark for bar in every if bar.mark}):
+        drawing.text(MARGIN, drawing.height + 12, f"{mark} the load was the limit", "hb-faint hb-small")
+        drawing.height += _LINE
     return drawing.svg()
 
 
 def _scale_of(groups: Sequence[Group]) -> Literal["one", "own", "log"]:
     """How values of these groups can be told apart by eye."""
-    rows = [[value for _, value in group.bars if value] for group in groups]
+    rows = [[bar.value for bar in group.bars if bar.value] for group in groups]
     rows = [row for row in rows if row]
     if not rows or max(map(max, rows)) < _APART * min(map(min, rows)):
         return "one"
@@ -123,8 +138,25 @@ def _caption(unit: str, scale: str, better: str) -> str:
     return "; ".join(parts)
 
 
-def lines(title: str, unit: str, across: str, curves: Sequence[Line], *, better: Better) -> str:
-    """Lines over a number, such as the connections; both scales are logarithmic where that pays."""
+def lines(
+    title: str,
+    unit: str,
+    across: str,
+    curves: Sequence[Line],
+    *,
+    better: Better,
+    tick: Callable[[float], str] = short,
+) -> str:
+    """Lines over a number; both scales are logarithmic where that pays.
+
+    Args:
+        title: of the plot.
+        unit: of what goes up.
+        across: what goes across, such as connections.
+        curves: the lines.
+        better: which way is better.
+        tick: writes a number of what goes across.
+    """
     xs = sorted({x for each in curves for x, _ in each.points})
     ys = [y for each in curves for _, y in each.points]
     log_x = len(xs) > 1 and xs[0] > 0 and xs[-1] >= 10 * xs[0]
@@ -132,7 +164,7 @@ def lines(title: str, unit: str, across: str, curves: Sequence[Line], *, better:
     plane = Plane(title, _caption(unit, "log" if log_y else "one", better), curves)
     plane.scale_y(ys, logarithmic=log_y)
     plane.scale_x(xs[0], xs[-1], logarithmic=log_x)
-    plane.ticks_x(xs, short)
+    plane.ticks_x(xs, tick)
     plane.axis(across + (", logarithmic scale" if log_x else ""))
     plane.draw(dots=True)
     return plane.drawing.svg()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hailer.tools.bench.results import Results
 
 __all__ = [
-    "_STAR",
+    "FLOOR",
+    "STAR",
     "Table",
     "as_markdown",
     "as_text",
@@ -28,10 +29,14 @@ __all__ = [
     "title_of",
 ]
 
-_STAR: Final = "* The load was the limit here: its core was busy, that of what is measured was not."
 NOTHING: Final = "—"
 
-_COMPARED_WITH: Final = ("nats", "floor", "redis")
+FLOOR: Final = "floor"
+"""The subject that shows what the machine can do at best; it is nobody's rival."""
+
+STAR: Final = "* The load was the limit here: its core was busy, that of what is measured was not."
+
+_COMPARED_WITH: Final = ("nats", FLOOR, "redis")
 """Subjects beside which hailer gets a column of ratios: the first two that are there."""
 
 _FEW: Final = 4
@@ -105,7 +110,7 @@ def _of_figure(results: Results, shown: Figure) -> Table:
             cells.append(NOTHING if ours is None or not theirs else f"{ours / theirs:.2f}")
         table.rows.append(cells)
     if any("*" in cell for row in table.rows for cell in row[1:]):
-        table.notes.append(_STAR)
+        table.notes.append(STAR)
     noise = _noise(results, shown.name)
     if noise:
         table.notes.append(noise)
@@ -130,8 +135,8 @@ def _of_all_figures(results: Results) -> Table:
                 for value, mark in zip(medians, stars, strict=True)
             ]
         )
-        if any(stars) and _STAR not in table.notes:
-            table.notes.append(_STAR)
+        if any(stars) and STAR not in table.notes:
+            table.notes.append(STAR)
     return table
 
 
@@ -141,11 +146,11 @@ def star(results: Results, case_title: str, subject_name: str, shown: Figure) ->
 
 
 def _mark_best(table: Table, values: Sequence[float | None], shown: Figure) -> None:
-    measured = [value for value in values if value is not None]
-    if len(measured) < 2 or shown.better == "neither":
+    rivals = [at for at, value in enumerate(values) if value is not None and table.head[at + 1] != FLOOR]
+    if len(rivals) < 2 or shown.better == "neither":
         return
-    best = max(measured) if shown.better == "more" else min(measured)
-    table.best |= {(len(table.rows), at + 1) for at, value in enumerate(values) if value == best}
+    best = (max if shown.better == "more" else min)(values[at] or 0.0 for at in rivals)
+    table.best |= {(len(table.rows), at + 1) for at in rivals if values[at] == best}
 
 
 def _noise(results: Results, name: str) -> str:
@@ -232,8 +237,9 @@ def as_markdown(results: Results, comparison: Comparison | None = None) -> str:
     parts += [f"- {_plain(key)}: {_plain(text)}" for key, text in results.conditions.items()]
     parts += [f"- {_plain(_subject_line(*each))}" for each in subjects_of(results)]
     parts += ["", "To repeat it:", "", f"    {printable(results.command)}", ""]
-    if comparison is not None and comparison.warnings:
-        parts += ["Beside the older results:", "", *(f"- {_plain(each)}" for each in comparison.warnings), ""]
+    if comparison is not None:
+        about = [*comparison.warnings, *comparison.unchanged()]
+        parts += ["Beside the older results:", "", *(f"- {_plain(each)}" for each in about), ""]
     for table in (*(comparison.tables() if comparison is not None else ()), *tables(results)):
         parts += [f"## {_plain(table.title)}", "", *_markdown_table(table), ""]
         parts += [f"{_plain(note)}\n" for note in table.notes]
