@@ -50,14 +50,14 @@ def _style() -> str:
 
     def rules(ground: str, text: str, faint: str, grid: str, colours: Sequence[str]) -> str:
         parts = [f".hb-ground{{fill:{ground}}}.hb-text{{fill:{text}}}.hb-faint{{fill:{faint}}}"]
-        parts.append(f".hb-grid{{stroke:{grid}}}.hb-axis{{stroke:{faint}}}")
+        parts.append(f".hb-grid{{stroke:{grid}}}.hb-axis{{stroke:{faint}}}.hb-halo{{stroke:{ground}}}")
         parts += [f".hb-f{at}{{fill:{each}}}.hb-s{at}{{stroke:{each}}}" for at, each in enumerate(colours)]
         return "".join(parts)
 
     return (
         ".hb-plot text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif}"
         ".hb-plot .hb-head{font-weight:600}.hb-plot .hb-small{font-size:12px}"
-        ".hb-line{fill:none;stroke-width:2}"
+        ".hb-line{fill:none;stroke-width:2}.hb-halo{paint-order:stroke;stroke-width:3px}"
         + rules("#ffffff", "#1a1a1a", "#595959", "#dddddd", _LIGHT)
         + "@media (prefers-color-scheme:dark){"
         + rules("#16181c", "#ececec", "#a8a8a8", "#3a3d44", _DARK)
@@ -235,9 +235,14 @@ class Plane:
             values = ", ".join(f"{number(x)}: {number(y)}" for x, y in each.points[:20])
             self.drawing.describe(f"{each.name} {values}")
         ends.sort(key=lambda end: end[0])
+        early = [end for end in ends if end[1] < self._right - 12]
+        for y, x, each, colour in early:
+            name = cut(each.name, 18)
+            self.drawing.text(x + 6, y - 6, name, f"hb-f{colour} hb-small hb-halo", full=each.name)
+        ends = [end for end in ends if end not in early]
         places = _spread([end[0] for end in ends], self._top, self._bottom)
         for place, (y, x, each, colour) in zip(places, ends, strict=True):
-            if abs(place - y) > 2 or x < self._right - 12:
+            if abs(place - y) > 2:
                 self.drawing.line("hb-axis", (x + 4, y), (self._right + 2, place))
             name = cut(each.name, 18)
             self.drawing.text(self._right + 6, place + 4, name, f"hb-f{colour} hb-small", full=each.name)

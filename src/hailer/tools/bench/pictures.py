@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "latencies", "pictures"]
 
-_MOST_BARS: Final = 60
-"""So many in one picture; more are shown apart for each load."""
+_MOST_BARS: Final = 40
+"""So many in one picture; more are shown apart for each load, and each transport if there are several."""
+
+_SHORT: Final = 20
+"""Characters of a name that stands before its bar; longer ones stand above."""
 
 _LEAST_POINTS: Final = 3
 """What a line has to have to show more than bars do."""
@@ -65,19 +68,25 @@ def pictures(results: Results) -> list[Picture]:
 
 
 def _measured(results: Results, figure: Figure, cases: Sequence[Case]) -> list[Case]:
-    return [
-        case
-        for case in cases
-        if any(results.median(case.title, each.name, figure.name) is not None for each in results.subjects)
-    ]
+    """Those for which it is known; none where it is 0 throughout, as errors should be."""
+    names = [each.name for each in results.subjects]
+    medians = {
+        case.title: [results.median(case.title, name, figure.name) for name in names] for case in cases
+    }
+    if not any(any(row) for row in medians.values()):
+        return []
+    return [case for case in cases if any(value is not None for value in medians[case.title])]
 
 
 def _bar_plots(results: Results, figure: Figure) -> list[tuple[str, list[Case]]]:
     cases = _measured(results, figure, results.cases)
     if len(cases) * len(results.subjects) <= _MOST_BARS:
         return [(figure.title, cases)] if cases else []
-    loads = list(dict.fromkeys(case.load for case in cases))
-    return [(f"{figure.title}: {load}", [case for case in cases if case.load == load]) for load in loads]
+    parts: dict[str, list[Case]] = {}
+    for case in cases:
+        words = [case.load, *(value for value in case.values.values() if isinstance(value, str))]
+        parts.setdefault(", ".join(dict.fromkeys(words)), []).append(case)
+    return [(f"{figure.title}: {words}", part) for words, part in parts.items()]
 
 
 def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -> str:
@@ -88,30 +97,45 @@ def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -
         if (value := results.median(case.title, subject.name, figure.name)) is not None
     }
     scale = figure.scale(measured.values())
-    alone = len(results.subjects) == 1
+    colours = _colours(results)
 
-    def bar(case: str, subject: str, colour: int) -> list[Bar]:
-        value = measured.get((case, subject))
+    def bar(name: str, case: Case, subject: str) -> list[Bar]:
+        value = measured.get((case.title, subject))
         if value is None:
             return []
-        name = case if alone else subject
-        return [Bar(name, value / scale.divisor, colour, star(results, case, subject, figure))]
+        mark = star(results, case.title, subject, figure)
+        return [Bar(name, value / scale.divisor, colours[subject], mark)]
 
-    colours = _colours(results)
-    rows = [
-        (case.title, [one for name, colour in colours.items() for one in bar(case.title, name, colour)])
-        for case in cases
-    ]
-    groups = [Group("", [one for _, row in rows for one in row])] if alone else [Group(*row) for row in rows]
+    if len(results.subjects) > 1:
+        groups = [
+            Group(case.title, [one for name in colours for one in bar(name, case, name)]) for case in cases
+        ]
+    else:
+        alone = results.subjects[0].name
+        names = _apart([case.title for case in cases])
+        if max(map(len, names)) > _SHORT:
+            groups = [Group(name, bar("", case, alone)) for name, case in zip(names, cases, strict=True)]
+        else:
+            rows = [bar(name, case, alone) for name, case in zip(names, cases, strict=True)]
+            groups = [Group("", [one for row in rows for one in row])]
     return bars(title, scale.unit, groups, better=figure.better)
 
 
+def _apart(titles: Sequence[str]) -> list[str]:
+    """What tells titles apart: without the words that all of them end with."""
+    if len(titles) < 2:
+        return list(titles)
+    words = [title.split(", ") for title in titles]
+    while min(map(len, words)) > 1 and len({each[-1] for each in words}) == 1:
+        words = [each[:-1] for each in words]
+    return [", ".join(each) for each in words]
+
+
 def _colours(results: Results) -> dict[str, int]:
-    """Each subject's colour, the same in all plots; the floor is grey."""
-    return {
-        each.name: COLOURS - 1 if each.name == FLOOR else at % (COLOURS - 1)
-        for at, each in enumerate(results.subjects)
-    }
+    """Each subject's colour, the same in all plots; the last one, grey, is the floor's."""
+    names = [each.name for each in results.subjects]
+    free = COLOURS - 1 if FLOOR in names else COLOURS
+    return {name: COLOURS - 1 if name == FLOOR else at % free for at, name in enumerate(names)}
 
 
 def _sweeps(results: Results, figure: Figure) -> list[tuple[str, str, list[Case]]]:
@@ -164,8 +188,8 @@ def latencies(results: Results) -> list[tuple[str, list[Line]]]:
     titles = [case.title for case in results.cases]
     if len(names) == 1:
         curves = [
-            Line(title, results.percentiles[title, names[0]], at)
-            for at, title in enumerate(titles)
+            Line(name, results.percentiles[title, names[0]], at)
+            for at, (title, name) in enumerate(zip(titles, _apart(titles), strict=True))
             if results.percentiles.get((title, names[0]))
         ]
         return [("Latency", curves)] if curves else []

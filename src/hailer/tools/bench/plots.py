@@ -16,7 +16,7 @@ from hailer.tools.bench.drawing import CHARACTER, COLOURS, MARGIN, WIDTH, Drawin
 from hailer.tools.bench.figures import number, short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Bar", "Group", "Line", "bars", "lines", "percentile_curve"]
 
@@ -52,7 +52,7 @@ class Group:
 
     Attributes:
         title: stands above them.
-        bars: those that were measured.
+        bars: those that were measured; one of its own needs no name.
     """
 
     title: str
@@ -72,7 +72,8 @@ def bars(
     scale = _scale_of(groups)
     every = [bar for group in groups for bar in group.bars]
     values = [bar.value for bar in every]
-    left = MARGIN + round(max((len(cut(bar.name, _NAME)) for bar in every), default=0) * CHARACTER) + 8
+    longest = max((len(cut(bar.name, _NAME)) for bar in every), default=0)
+    left = MARGIN + (round(longest * CHARACTER) + 8 if longest else 0)
     room = max((len(number(value)) + 2 for value in values), default=0)
     right = WIDTH - MARGIN - round(room * CHARACTER)
     drawing = Drawing(title, _caption(unit, scale, better))
@@ -194,6 +195,6 @@ def percentile_curve(title: str, unit: str, curves: Sequence[Line]) -> str:
     plane.scale_x(0.0, max(last, 1.0), logarithmic=False)
     places = [(-math.log10(1 - percent / 100), percent) for percent in _NINES]
     plane.ticks_x([x for x, _ in places if x <= max(last, 1.0) + 1e-9], lambda x: f"{100 - 100 * 10**-x:.6g}")
-    plane.axis("% of the messages came within; each step to the right is ten times rarer")
+    plane.axis("% of the messages within; each step is ten times rarer")
     plane.draw(dots=False)
     return plane.drawing.svg()
