@@ -33,6 +33,7 @@ __all__ = [
     "option",
     "relay_options",
     "timeout_was_typed",
+    "tls_file_options",
     "tls_options",
     "verbosity_options",
 ]
@@ -176,8 +177,23 @@ def message_options(function: _Function) -> _Function:
     )(function)  # fmt: skip
 
 
+def tls_file_options(function: _Function) -> _Function:
+    """--ca, --cert, --key, --insecure, --server-name, each as it is given."""
+    for each in (
+        option("--server-name", metavar="NAME",
+               help="The name that the certificate has to have.  [default: the host]"),
+        click.option("--insecure", is_flag=True, help="Trust any certificate: encrypted, but with whom?"),
+        option("--key", metavar="FILE", help="Its private key.  [default: in the file of --cert]"),
+        option("--cert", metavar="FILE", help="The certificate to show to the server, PEM."),
+        option("--ca", metavar="FILE",
+               help="The authorities to trust, PEM.  [default: the system's]"),
+    ):  # fmt: skip
+        function = each(function)
+    return function
+
+
 def tls_options(function: Callable[..., None]) -> Callable[..., None]:
-    """--ca, --cert, --key, --insecure, --server-name; the function gets ``tls`` and ``server_name``.
+    """The same; the function gets ``tls`` and ``server_name``.
 
     ``tls`` makes an `ssl.SSLContext` when called, or gives None where none of them was given.
     """
@@ -195,17 +211,7 @@ def tls_options(function: Callable[..., None]) -> Callable[..., None]:
 
         function(*args, tls=tls, **kwargs)
 
-    for each in (
-        option("--server-name", metavar="NAME",
-               help="The name that the certificate has to have.  [default: the host]"),
-        click.option("--insecure", is_flag=True, help="Trust any certificate: encrypted, but with whom?"),
-        option("--key", metavar="FILE", help="Its private key.  [default: in the file of --cert]"),
-        option("--cert", metavar="FILE", help="The certificate to show to the server, PEM."),
-        option("--ca", metavar="FILE",
-               help="The authorities to trust, PEM.  [default: the system's]"),
-    ):  # fmt: skip
-        wrapped = each(wrapped)
-    return wrapped
+    return tls_file_options(wrapped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

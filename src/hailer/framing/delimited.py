@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hailer.framing.base import Framing, Received
 
-__all__ = ["DelimiterFraming", "LineFraming", "NullFraming", "ShortReadFraming"]
+__all__ = ["DelimiterFraming", "LineFraming", "NullFraming", "ShortReadFraming", "unescape"]
 
 _LF: Final = 10
 _CR: Final = 13  # as numbers: to look for a number in bytes takes 20 ns, and for bytes 250 ns (CPython 3.11)
@@ -223,8 +223,7 @@ class DelimiterFraming:
         Raises:
             UsageError: it is empty, too long, or has another backslash.
         """
-        # A byte of the command line that is not UTF-8 comes as a surrogate, and goes as that byte.
-        return cls(_ESCAPE.sub(_unescape, text.encode("utf-8", "surrogateescape")))
+        return cls(unescape(text))
 
     @property
     def name(self) -> str:
@@ -342,6 +341,16 @@ def _refuse(framing: Framing, messages: Sequence[bytes]) -> None:
         framing.encode(message)
 
 
+def unescape(text: str) -> bytes:
+    r"""The bytes that a person means, with ``\n \r \t \0 \\ \xNN`` for what cannot be typed.
+
+    Raises:
+        UsageError: there is another backslash.
+    """
+    # A byte of the command line that is not UTF-8 comes as a surrogate, and goes as that byte.
+    return _ESCAPE.sub(_unescape, text.encode("utf-8", "surrogateescape"))
+
+
 def _unescape(found: re.Match[bytes]) -> bytes:
     escape = found[0]
     if escape[1:2] == b"x" and len(escape) == 4:
@@ -350,6 +359,6 @@ def _unescape(found: re.Match[bytes]) -> bytes:
         return _ESCAPES[escape]
     except KeyError:
         raise UsageError(
-            f"{escape.decode('utf-8', 'replace')!r} is no escape in a delimiter;"
+            f"{escape.decode('utf-8', 'replace')!r} is no escape;"
             r" write one of \n \r \t \0 \\ or \xNN"
         ) from None

@@ -56,6 +56,8 @@ _COUNT: Final = (Scale(1, ""),)
 _ALL: Final = (
     Figure("messages_per_s", "Messages delivered", "more", _RATE),
     Figure("bytes_per_s", "Bytes delivered", "more", _BYTES),
+    Figure("up_per_s", "Bytes to the server", "more", _BYTES),
+    Figure("down_per_s", "Bytes from the server", "more", _BYTES),
     Figure("stored_per_s", "Messages stored", "more", _RATE),
     Figure("cpu_us", "Processor time", "less", _EACH),
     Figure("cpu_user_us", "Processor time in the program", "less", _EACH, shown=False),
@@ -66,6 +68,9 @@ _ALL: Final = (
     Figure("p999_us", "Latency, 99.9 % within", "less", _TIME),
     Figure("max_us", "Latency, longest", "less", _TIME, shown=False),
     Figure("jitter_us", "Jitter", "less", _TIME),
+    Figure("connect_p50_us", "Time to connect, median", "less", _TIME),
+    Figure("connect_p99_us", "Time to connect, 99 % within", "less", _TIME),
+    Figure("late_us", "Left late, at worst", "neither", _TIME, shown=False),
     Figure("kib_per_connection", "Memory of a connection", "less", (Scale(1, "KiB"),)),
     Figure("rss_kib", "Memory of all processes", "less", _KIB),
     Figure("memory_kib", "Memory of all processes, what they share counted once", "less", _KIB),
@@ -78,6 +83,9 @@ _ALL: Final = (
     Figure("subject_busy", "Busy: what is measured", "neither", _SHARE, shown=False),
     Figure("others", "Busy: other programs", "neither", (Scale(0.01, "% of all cores"),), shown=False),
     Figure("lost", "Messages lost", "less", _COUNT),
+    Figure("doubled", "Messages answered twice", "less", _COUNT, shown=False),
+    Figure("reordered", "Messages overtaken", "less", _COUNT, shown=False),
+    Figure("clients", "Connected at the end", "more", _COUNT),
     Figure("errors", "Errors", "less", _COUNT),
 )
 

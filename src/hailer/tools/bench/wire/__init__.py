@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from hailer.tools.bench.wire.histogram import Histogram
 from hailer.tools.bench.wire.load import Interval, Load, Outcome, TlsFiles, WrongAnswer, numbered_lines
-from hailer.tools.bench.wire.process import LoadProcess, run_in_processes
+from hailer.tools.bench.wire.process import LoadProcess, LoadProcesses, run_in_processes
 from hailer.tools.bench.wire.session import check_load, open_load, run_load
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Interval",
     "Load",
     "LoadProcess",
+    "LoadProcesses",
     "Outcome",
     "TlsFiles",
     "WrongAnswer",

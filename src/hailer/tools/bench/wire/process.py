@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from threading import Lock
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-__all__ = ["LoadProcess", "divide", "run_in_processes", "serve_orders"]
+__all__ = ["LoadProcess", "LoadProcesses", "divide", "run_in_processes", "serve_orders"]
 
 _SLACK: Final = 30.0
 """Seconds that a process gets beyond what it was told, to start or to end."""
@@ -193,6 +194,91 @@ def divide(load: Load, processes: int) -> list[Load]:
     return [replace(load, clients=part, rate=load.rate * part / load.clients) for part in parts]
 
 
+class LoadProcesses:
+    """A load that several processes put on a server together. Use it as a context manager.
+
+    Args:
+        endpoint: where to.
+        load: what to do, all together.
+        processes: how many.
+        cores: which core each keeps to, again from the first when there are more processes.
+
+    Raises:
+        UsageError: such a load cannot be put on such an endpoint.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, load: Load, processes: int, *, cores: Sequence[int | None] = (None,)
+    ) -> None:
+        self._children: list[LoadProcess] = []
+        with ExitStack() as stack:
+            for n, part in enumerate(divide(load, processes)):
+                child = LoadProcess(endpoint, part, core=cores[n % len(cores)])
+                self._children.append(stack.enter_context(child))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> LoadProcesses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            for child in self._children:
+                child.kill()
+        self._stack.close()
+
+    def connect(self) -> None:
+        """Wait until all clients are connected.
+
+        Raises:
+            HailerError: one could not be.
+        """
+        for child in self._children:
+            child.connect()
+
+    def measure(
+        self, seconds: float, warmup: float = 0.0, *, report: Callable[[Interval], None] | None = None
+    ) -> Outcome:
+        """Have them begin together, and add up what they saw; see `run_load`."""
+        children = self._children
+        for child in children:
+            child.begin(seconds, warmup=warmup, report=report is not None)
+        if len(children) == 1:
+            return children[0].finish(seconds + warmup, report)
+        sums: list[list[Interval]] = [[] for _ in children]
+        told = 0
+        turn = Lock()
+
+        def take(which: int) -> Callable[[Interval], None]:
+            def taken(interval: Interval) -> None:
+                nonlocal told
+                with turn:
+                    sums[which].append(interval)
+                    while report is not None and all(len(each) > told for each in sums):
+                        report(_together([each[told] for each in sums]))
+                        told += 1
+
+            return taken
+
+        # Each is read by a thread, as each may say something at any time.
+        with ThreadPoolExecutor(len(children)) as pool:
+            waiting = [
+                pool.submit(child.finish, seconds + warmup, take(which))
+                for which, child in enumerate(children)
+            ]
+            try:
+                outcomes = [each.result() for each in waiting]
+            except KeyboardInterrupt:
+                for child in children:
+                    child.interrupt()
+                outcomes = [each.result() for each in waiting]
+        whole = outcomes[0]
+        for each in outcomes[1:]:
+            whole.add(each)
+        return whole
+
+
 def run_in_processes(
     endpoint: Endpoint,
     load: Load,
@@ -218,68 +304,9 @@ def run_in_processes(
         UsageError: such a load cannot be put on such an endpoint.
         HailerError: a client could not be connected.
     """
-    with ExitStack() as stack:
-        children = [
-            stack.enter_context(LoadProcess(endpoint, part, core=cores[n % len(cores)]))
-            for n, part in enumerate(divide(load, processes))
-        ]
-        try:
-            for child in children:
-                child.connect()
-            for child in children:
-                child.begin(seconds, warmup=warmup, report=report is not None)
-            return _gather(children, seconds + warmup, report)
-        except BaseException:
-            for child in children:
-                child.kill()
-            raise
-
-
-def _gather(
-    children: Sequence[LoadProcess], seconds: float, report: Callable[[Interval], None] | None
-) -> Outcome:
-    if len(children) == 1:
-        return children[0].finish(seconds, report)
-    # The first tells the seconds as they pass; what the others did in them is read when it is there.
-    sums: list[list[Interval]] = [[] for _ in children]
-    told = 0
-    turn = Lock()  # each child is read by a thread
-
-    def take(which: int) -> Callable[[Interval], None]:
-        def taken(interval: Interval) -> None:
-            nonlocal told
-            with turn:
-                sums[which].append(interval)
-                while report is not None and all(len(each) > told for each in sums):
-                    report(_together([each[told] for each in sums]))
-                    told += 1
-
-        return taken
-
-    return _all_of(children, seconds, [take(which) for which in range(len(children))])
-
-
-def _all_of(
-    children: Sequence[LoadProcess], seconds: float, reports: Sequence[Callable[[Interval], None]]
-) -> Outcome:
-    """Read from all at the same time: each in a thread, as each waits for its own child."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (only for several)
-
-    with ThreadPoolExecutor(len(children)) as pool:
-        waiting = [
-            pool.submit(child.finish, seconds, report)
-            for child, report in zip(children, reports, strict=True)
-        ]
-        try:
-            outcomes = [each.result() for each in waiting]
-        except KeyboardInterrupt:
-            for child in children:
-                child.interrupt()
-            outcomes = [each.result() for each in waiting]
-    whole = outcomes[0]
-    for each in outcomes[1:]:
-        whole.add(each)
-    return whole
+    with LoadProcesses(endpoint, load, processes, cores=cores) as children:
+        children.connect()
+        return children.measure(seconds, warmup, report=report)
 
 
 def _together(parts: Sequence[Interval]) -> Interval:
