@@ -229,8 +229,8 @@ def _transports(look: _Look) -> str:
         for transport, (cost, model) in sorted(costs.items(), key=lambda item: item[1][0])
     ]
     return (
-        f"A message of an echo with {_clients(some)} takes, under the model that is cheapest there,"
-        f" the server {each} of processor time."
+        f"A message of an echo with {_clients(some)} takes, of the server's processor time, under the model"
+        f" that is cheapest there: {'; '.join(each)}."
     )
 
 
