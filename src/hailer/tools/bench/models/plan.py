@@ -41,13 +41,15 @@ TRANSPORTS: Final = {
 CLIENTS: Final = (1, 64, 1000)
 """Clients at once: nobody else there, some, many."""
 
+_TYPICAL: Final = ("thread", "epoll", "uvloop")
+"""The models under which a short run looks at what other transports cost: one of each kind."""
+
 MANY: Final = 64
 """Clients of the loads that are there to compare services and transports."""
 
-_START: Final = 0.7
-_STOP: Final = 0.3
-_WARM_UP: Final = 0.3
-"""Seconds that a server takes to start and to stop, and a load to connect before it counts, about."""
+_SERVER: Final = 0.5
+_LOAD: Final = 0.7
+"""Seconds that a server takes to start and to stop, and a load beside what is measured, about."""
 
 _CONNECT: Final = {"fork": 0.006, "thread": 0.0008, "prefork": 0.0008}
 _CONNECT_OTHERS: Final = 0.0004
@@ -117,7 +119,7 @@ class Setup:
     def estimate(self, seconds: float) -> float:
         """Seconds that all of it takes, about."""
         each = _CONNECT.get(self.model, _CONNECT_OTHERS)
-        return _START + _STOP + sum(seconds + _WARM_UP + load.clients * each for load in self.loads)
+        return _SERVER + sum(seconds + _LOAD + load.clients * each for load in self.loads)
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,11 @@ def make_plan(
         seconds: the length of one measurement, None for what the length says.
         rounds: how often each is measured, None for what the length says.
     """
+    typical = tuple(models)
     if transports is None:
         transports = [name for name in TRANSPORTS if length != "short" or name != "tcp6"]
+        if length == "short" and tuple(models) == tuple(MODELS):
+            typical = _TYPICAL
     setups: list[Setup] = []
     notes: list[str] = []
     for service in services:
@@ -192,6 +197,8 @@ def make_plan(
             counts = sorted({cores, all_cores}) if service.name in ("compute", "own") else [cores]
             for count in counts:
                 for model in models:
+                    if transport != places[0] and model not in typical:
+                        continue
                     reason = why_not(MODELS[model][0], transport.rstrip("46"))
                     if reason is not None:
                         notes.append(f"{model} was not measured over {transport}: {reason}")
