@@ -1,0 +1,272 @@
+"""Carry out a plan: start each server, put each load on it, and keep the figures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from hailer.errors import HailerError, UsageError
+from hailer.tools.bench.conditions import conditions
+from hailer.tools.bench.machine import Watch, cores_to_use, raise_descriptor_limit
+from hailer.tools.bench.models.plan import MODELS
+from hailer.tools.bench.models.reading import read
+from hailer.tools.bench.models.served import NotMeasured, serving
+from hailer.tools.bench.models.services import WAIT, seconds_of_work
+from hailer.tools.bench.results import Results, Subject
+from hailer.tools.bench.wire import Histogram, LoadProcess, TlsFiles, numbered_lines
+from hailer.tools.bench.wire import Load as WireLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hailer.net.development import Made
+    from hailer.tools.bench.models.plan import Load, Plan, Setup
+    from hailer.tools.bench.models.served import Served
+    from hailer.tools.bench.progress import Progress
+    from hailer.tools.bench.results import Case
+    from hailer.tools.bench.wire import Outcome
+
+__all__ = ["all_cores", "measure"]
+
+_WARM_UP: Final = 0.2
+"""Seconds of load that do not count: first pages, caches, threads that begin."""
+
+_ENOUGH_TO_TELL: Final = 10
+"""Connections from which on what they take is more than what memory varies by itself."""
+
+_MOST_MEMORY: Final = 0.7
+"""The share of the memory that is free which the processes of connections may take."""
+
+
+def all_cores() -> int:
+    """How many cores a server can have to itself and share with none but the load.
+
+    One is left to the load where there are more than two; with two, the load takes its share of one.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0))
+    return count - 1 if count > 2 else count
+
+
+def measure(plan: Plan, results: Results, progress: Progress, *, message: bytes | None = None) -> None:
+    """Measure everything; what fails becomes a note, and Ctrl-C keeps what there is.
+
+    Args:
+        plan: what.
+        results: where the figures go, its conditions and its reading too.
+        progress: told about each load.
+        message: what clients send, None for numbered lines.
+    """
+    raise_descriptor_limit()
+    run = _Run(plan, results, progress, message)
+    try:
+        run.all()
+    except KeyboardInterrupt:
+        results.notes.append(f"interrupted after {run.done} of {run.total} measurements: those are here")
+    run.conclude()
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    results: Results
+    progress: Progress
+    message: bytes | None
+    done: int = 0
+    total: int = field(init=False)
+    _others: list[float] = field(default_factory=list)
+    _times: dict[tuple[str, str], Histogram] = field(default_factory=dict)
+    _failed: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.total = self.plan.rounds * sum(len(setup.loads) for setup in self.plan.setups)
+        self._work = seconds_of_work()
+        self.results.notes += self.plan.notes
+
+    def all(self) -> None:
+        """Measure, round by round."""
+        with TemporaryDirectory(prefix="hailer-bench-") as folder:
+            certificate = self._certificate(Path(folder))
+            for number in range(1, self.plan.rounds + 1):
+                # Forwards and backwards, so that a drift of the machine does not favour a place in the row.
+                for setup in self.plan.setups[:: 1 if number % 2 else -1]:
+                    if setup.transport == "tls" and certificate is None:
+                        self._advance(len(setup.loads))
+                        continue
+                    self._one_server(setup, number, Path(folder), certificate)
+
+    def _certificate(self, folder: Path) -> Made | None:
+        if all(setup.transport != "tls" for setup in self.plan.setups):
+            return None
+        from hailer.net.development import make_certificate  # noqa: PLC0415 (only for TLS)
+
+        try:
+            return make_certificate(["127.0.0.1"], folder / "certificate")
+        except UsageError as error:
+            self.results.notes.append(f"tls was not measured: {error}")
+            return None
+
+    def _one_server(self, setup: Setup, number: int, folder: Path, certificate: Made | None) -> None:
+        """Start a server, measure it at rest and under each load, and end it."""
+        left = len(setup.loads)
+        self.progress.now(f"round {number}, {setup.case(setup.loads[0]).title}: {setup.model}")
+        try:
+            with serving(setup, _cores(setup.cores), folder, certificate) as served:
+                resting = served.memory_kib()
+                self._add(setup, setup.at_rest(), number, {"memory_kib": resting})
+                for load in setup.loads:
+                    self._one_load(setup, load, number, served, resting, certificate)
+                    left -= 1
+                    self._advance()
+                    served.rest()
+        except NotMeasured as error:
+            self._note(setup, setup.at_rest().title, str(error))
+        self._advance(left)
+
+    def _one_load(
+        self, setup: Setup, load: Load, number: int, served: Served, resting: float, certificate: Made | None
+    ) -> None:
+        case = setup.case(load)
+        self.progress.now(f"round {number}, {case.title}: {setup.model}")
+        if (case.title, setup.model) in self._failed:
+            return  # it will fail again, and take its time for that
+        if load.clients >= _ENOUGH_TO_TELL and (reason := self._too_much(setup, load)):
+            self._note(setup, case.title, reason)
+            return
+        watch = Watch()
+        try:
+            with LoadProcess(
+                served.endpoint, self._wire_load(setup, load, certificate), core=cores_to_use().load
+            ) as clients:
+                clients.connect()
+                outcome = clients.measure(_WARM_UP, warmup=0.0)
+                if outcome.error is not None:
+                    raise outcome.error
+                before = served.usage()
+                outcome = clients.measure(self.plan.seconds, warmup=0.0)
+                used = served.usage().since(before)
+                memory = served.memory_kib() if load.kind == "rounds" else None
+        except HailerError as error:
+            self._note(setup, case.title, str(error))
+            return
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if outcome.error is not None or not outcome.messages:
+            self._note(setup, case.title, str(outcome.error or "no message was answered in the time"))
+            return
+        self._others.append(watch.others())
+        figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
+        figures["subject_busy"] = round(used.cpu / outcome.seconds, 3)
+        if memory is not None:
+            figures["memory_kib"] = memory
+            if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp":
+                figures["kib_per_connection"] = max(0.0, memory - resting) / load.clients
+        self._add(setup, case, number, figures)
+        self._times.setdefault((case.title, setup.model), Histogram()).add(outcome.latency)
+
+    def _wire_load(self, setup: Setup, load: Load, certificate: Made | None) -> WireLoad:
+        echoes = setup.service.name != "own"
+        streams = setup.transport not in ("udp", "ws")
+        return WireLoad(
+            kind="connect" if load.kind == "connect" else "pingpong",
+            messages=numbered_lines(setup.size) if self.message is None else (self.message,),
+            expect="echo" if echoes else "line" if streams else "any",
+            clients=load.clients,
+            tls=TlsFiles(ca=str(certificate.authority)) if certificate is not None else TlsFiles(),
+        )
+
+    def _too_much(self, setup: Setup, load: Load) -> str:
+        """Why so many processes would be too many for this machine's memory; empty when they would not."""
+        if setup.model != "fork":
+            return ""
+        known = [
+            value
+            for case in self.results.cases
+            for value in self.results.values(case.title, "fork", "kib_per_connection")
+        ]
+        needed = load.clients * (max(known) if known else 3000.0)
+        free = psutil.virtual_memory().available / 1024
+        if needed <= free * _MOST_MEMORY:
+            return ""
+        return (
+            f"{load.clients:,} processes would take some {needed / 2**20:.1f} GiB, and {free / 2**20:.1f} GiB"
+            " are free: give fewer clients (--clients)"
+        )
+
+    def _add(self, setup: Setup, case: Case, number: int, figures: dict[str, float]) -> None:
+        model, loop = MODELS[setup.model]
+        settings = f"--model {model}" + (f" --loop {loop}" if model == "asyncio" else "")
+        self.results.add(case, Subject(setup.model, settings=settings), number, figures)
+
+    def _note(self, setup: Setup, title: str, reason: str) -> None:
+        self._failed.add((title, setup.model))
+        note = f"{title}: {setup.model} was not measured: {reason}"
+        if note not in self.results.notes:
+            self.results.notes.append(note)
+            self.progress.tell(note)
+
+    def _advance(self, steps: int = 1) -> None:
+        self.done += steps
+        if steps:
+            self.progress.advance(steps)
+
+    def conclude(self) -> None:
+        """Say under which conditions it was, and what the figures mean."""
+        results = self.results
+        for key, times in self._times.items():
+            results.percentiles[key] = [(percent, seconds * 1e6) for percent, seconds in times.curve()]
+        # In the order of the plan, whatever was measured first.
+        order = [setup.case(load).title for setup in self.plan.setups for load in setup.loads]
+        places = {title: at for at, title in enumerate(dict.fromkeys(order))}
+        results.cases.sort(key=lambda case: places.get(case.title, -1))
+        results.subjects.sort(key=lambda subject: list(MODELS).index(subject.name))
+        results.conditions |= conditions(_where(self.plan), others=self._others)
+        results.conditions["compute"] = (
+            f"{self._work * 1e6:.0f} µs of Python a message when nothing disturbs it"
+        )
+        results.conditions["wait"] = f"{WAIT * 1000:g} ms a message"
+        results.conditions["measurement"] = (
+            f"{self.plan.rounds} round{'s' * (self.plan.rounds != 1)} of {self.plan.seconds:g} s; each client"
+            " waits for its answer before it sends again; each server is started anew for each round"
+        )
+        results.reading = read(results)
+
+
+def _figures(load: Load, outcome: Outcome) -> dict[str, float]:
+    """What the clients saw."""
+    rate = "accepts_per_s" if load.kind == "connect" else "messages_per_s"
+    figures = {rate: outcome.messages_per_s, "load_busy": outcome.busy}
+    for percent, name in ((50, "p50_us"), (90, "p90_us"), (99, "p99_us"), (99.9, "p999_us"), (100, "max_us")):
+        # A percentile needs some that are beyond it.
+        if percent in (50, 100) or outcome.messages * (100 - percent) >= 1000:
+            figures[name] = outcome.latency.percentile(percent) * 1e6
+    if outcome.lost:
+        figures["lost"] = outcome.lost
+    return figures
+
+
+def _cores(count: int) -> Sequence[int] | None:
+    """The cores for a server: the first ones."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return sorted(os.sched_getaffinity(0))[:count]
+
+
+def _where(plan: Plan) -> str:
+    counts = sorted({setup.cores for setup in plan.setups})
+    cores = cores_to_use()
+    if cores.load is None:
+        return str(cores)
+    texts = []
+    for count in counts:
+        chosen = _cores(count) or []
+        names = f"core {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} cores"
+        shared = ", which the load shares" if cores.load in chosen else ""
+        texts.append(f"server kept to {names}{shared}")
+    return "; or ".join(texts) + f"; load kept to core {cores.load}"
