@@ -131,13 +131,14 @@ def _show(results: Results, comparison: Comparison | None, wanted: Wanted, notes
         )
     if not wanted.plots or not on_terminal:
         return
-    from hailer.tools.bench.terminal import HOW_TO_GET_THEM, as_plots  # noqa: PLC0415
+    from hailer.tools.bench import terminal  # noqa: PLC0415 (only there)
 
-    plots = as_plots(results, columns, colour="NO_COLOR" not in os.environ)
-    if plots is None:
-        notes.note(HOW_TO_GET_THEM)
-    elif plots:
-        _print("\n" + plots)
+    _print("\n" + terminal.bars(results, columns))
+    curves = terminal.curves(results, columns, colour="NO_COLOR" not in os.environ)
+    if curves is None:
+        notes.note(terminal.HOW_TO_GET_CURVES)
+    elif curves:
+        _print("\n" + curves)
 
 
 def _print(text: str) -> None:

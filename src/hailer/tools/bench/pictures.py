@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hailer.tools.bench.figures import Figure, Scale
     from hailer.tools.bench.results import Case, Results
 
-__all__ = ["Picture", "latencies", "pictures"]
+__all__ = ["Picture", "apart", "latencies", "pictures"]
 
 _MOST_BARS: Final = 40
 """So many in one picture; more are shown apart for each load, and each transport if there are several."""
@@ -112,7 +112,7 @@ def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -
         ]
     else:
         alone = results.subjects[0].name
-        names = _apart([case.title for case in cases])
+        names = apart([case.title for case in cases])
         if max(map(len, names)) > _SHORT:
             groups = [Group(name, bar("", case, alone)) for name, case in zip(names, cases, strict=True)]
         else:
@@ -121,7 +121,7 @@ def _bars(results: Results, figure: Figure, title: str, cases: Sequence[Case]) -
     return bars(title, scale.unit, groups, better=figure.better)
 
 
-def _apart(titles: Sequence[str]) -> list[str]:
+def apart(titles: Sequence[str]) -> list[str]:
     """What tells titles apart: without the words that all of them end with."""
     if len(titles) < 2:
         return list(titles)
@@ -189,7 +189,7 @@ def latencies(results: Results) -> list[tuple[str, list[Line]]]:
     if len(names) == 1:
         curves = [
             Line(name, results.percentiles[title, names[0]], at)
-            for at, (title, name) in enumerate(zip(titles, _apart(titles), strict=True))
+            for at, (title, name) in enumerate(zip(titles, apart(titles), strict=True))
             if results.percentiles.get((title, names[0]))
         ]
         return [("Latency", curves)] if curves else []

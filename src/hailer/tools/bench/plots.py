@@ -82,7 +82,8 @@ def bars(
     for group in groups:
         if group.title:
             short_title = cut(group.title, 60)
-            drawing.text(MARGIN, drawing.height + 14, short_title, "hb-text hb-head", full=group.title)
+            kind = "hb-text hb-head hb-halo"
+            drawing.text(MARGIN, drawing.height + 14, short_title, kind, full=group.title)
             drawing.height += 22
         if scale == "own":
             high = max(bar.value for bar in group.bars)
