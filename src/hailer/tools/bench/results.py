@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ from hailer.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BUSY", "FORMAT", "Case", "Curve", "Results", "Row", "Subject", "load"]
+__all__ = ["BUSY", "FORMAT", "Case", "Curve", "Results", "Row", "Subject", "load", "parse"]
 
 FORMAT: Final = "hailer-bench/1"
 BUSY: Final = 0.95
@@ -210,18 +211,26 @@ def load(path: Path | str) -> Results:
     if len(data) > _MOST_BYTES:
         raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: name a file that --json wrote")
     try:
-        return _as_results(json.loads(data))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return parse(data)
+    except ValueError as error:
         raise UsageError(
-            f"{path} holds no results of the format {FORMAT} ({_what_is_wrong(error)}):"
+            f"{path} holds no results of the format {FORMAT} ({error}):"
             " name a file that hailer bench wrote with --json"
         ) from error
 
 
-def _what_is_wrong(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it has no {error.args[0]}"
-    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+def parse(data: bytes | str) -> Results:
+    """Make results from their JSON.
+
+    Raises:
+        ValueError: it is no JSON, or of another form.
+    """
+    try:
+        return _as_results(json.loads(data))
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def _as_results(document: Any) -> Results:
@@ -274,7 +283,8 @@ def _point(pair: Any) -> tuple[float, float]:
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # A whole number that no float can hold is none of ours.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{what} is no number")
     return value
 
