@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hailer.tools.bench.drawing import escape
-from hailer.tools.bench.pictures import pictures
+from hailer.tools.bench.pictures import key_pictures, pictures
 from hailer.tools.bench.tables import subjects_of, tables, title_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)} — hailer bench</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
+        # The answer, what shows it, and then the rest.
+        *(f"<p><strong>{escape(text)}</strong></p>" for text in results.reading[:1]),
+        _plots(key_pictures(results)),
+        *(f"<p>{escape(text)}</p>" for text in results.reading[1:]),
         f'<p class="note">{_READING}</p>',
         "<h2>Conditions</h2>",
         _definitions(results.conditions.items()),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hailer.tools.bench.figures import Figure, Scale
     from hailer.tools.bench.results import Case, Results
 
-__all__ = ["Picture", "apart", "latencies", "pictures"]
+__all__ = ["Picture", "apart", "key_cases", "key_pictures", "latencies", "pictures"]
 
 _MOST_BARS: Final = 40
 """So many in one picture; more are shown apart for each load, and each transport if there are several."""
@@ -65,6 +65,24 @@ def pictures(results: Results) -> list[Picture]:
         scale = FIGURES["max_us"].scale([least])
         keep("percentiles", title, percentile_curve(title, scale.unit, _scaled(curves, scale)))
     return list(made.values())
+
+
+def key_pictures(results: Results) -> list[Picture]:
+    """The few that answer what the measurement was for; none where all plots together do."""
+    if results.kind == "models":
+        from hailer.tools.bench.models.pictures import answers  # noqa: PLC0415 (only for its kind)
+
+        return answers(results)
+    return []
+
+
+def key_cases(results: Results) -> list[Case]:
+    """The cases for which there is room in a terminal."""
+    if results.kind == "models":
+        from hailer.tools.bench.models.look import Look  # noqa: PLC0415 (only for its kind)
+
+        return Look(results).key_cases()
+    return results.cases
 
 
 def _measured(results: Results, figure: Figure, cases: Sequence[Case]) -> list[Case]:

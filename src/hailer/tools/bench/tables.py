@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,9 @@ __all__ = [
     "text_of",
     "title_of",
 ]
+
+_READABLE: Final = 100
+"""Columns of running text at most."""
 
 NOTHING: Final = "—"
 
@@ -170,7 +174,7 @@ def _noise(results: Results, name: str) -> str:
 
 
 def as_text(results: Results, width: int | None = None) -> str:
-    """All of it for a terminal: conditions, tables, notes; safe to print.
+    """All of it for a terminal: conditions, tables, notes, and at the end what they say; safe to print.
 
     Args:
         width: columns of the terminal; wider tables go on below. None for no limit.
@@ -181,6 +185,8 @@ def as_text(results: Results, width: int | None = None) -> str:
         lines += ["", text_of(table, width).rstrip("\n")]
     if results.notes:
         lines += ["", *(f"note: {printable(note)}" for note in results.notes)]
+    for text in results.reading:
+        lines += ["", *textwrap.wrap(printable(text), min(width or _READABLE, _READABLE))]
     return "\n".join(lines) + "\n"
 
 
@@ -234,6 +240,7 @@ def as_markdown(results: Results, comparison: Comparison | None = None) -> str:
         comparison: with older results; it stands before the others.
     """
     parts = [f"# {_plain(title_of(results))}", ""]
+    parts += [f"{_plain(text)}\n" for text in results.reading]
     parts += [f"- {_plain(key)}: {_plain(text)}" for key, text in results.conditions.items()]
     parts += [f"- {_plain(_subject_line(*each))}" for each in subjects_of(results)]
     parts += ["", "To repeat it:", "", f"    {printable(results.command)}", ""]

@@ -160,9 +160,11 @@ class _Run:
         if outcome.error is not None or not outcome.messages:
             self._note(setup, case.title, str(outcome.error or "no message was answered in the time"))
             return
-        self._others.append(watch.others())
+
         figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
         figures["subject_busy"] = round(used.cpu / outcome.seconds, 3)
+        figures["others"] = watch.others()
+        self._others.append(figures["others"])
         if memory is not None:
             figures["memory_kib"] = memory
             if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp":
@@ -222,9 +224,13 @@ class _Run:
         for key, times in self._times.items():
             results.percentiles[key] = [(percent, seconds * 1e6) for percent, seconds in times.curve()]
         # In the order of the plan, whatever was measured first.
-        order = [setup.case(load).title for setup in self.plan.setups for load in setup.loads]
+        order = [
+            case.title
+            for setup in self.plan.setups
+            for case in (setup.at_rest(), *(setup.case(load) for load in setup.loads))
+        ]
         places = {title: at for at, title in enumerate(dict.fromkeys(order))}
-        results.cases.sort(key=lambda case: places.get(case.title, -1))
+        results.cases.sort(key=lambda case: places[case.title])
         results.subjects.sort(key=lambda subject: list(MODELS).index(subject.name))
         results.conditions |= conditions(_where(self.plan), others=self._others)
         results.conditions["compute"] = (

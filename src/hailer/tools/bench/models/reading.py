@@ -1,17 +1,16 @@
 """What the figures say about the reader's machine, in sentences, and no more than they say.
 
 Pure: from `Results` alone, so that it is the same for a file of older ones. Where two models differ by less
-than rounds differ among themselves, or than `_LEAST`, the sentence calls them alike.
+than rounds differ among themselves, a tenth at least, the sentence calls them alike (`Look.margin`).
 """
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hailer.tools.bench.figures import number
-from hailer.tools.bench.models.plan import MANY, MODELS
+from hailer.tools.bench.models.look import LEAST_OF_ONE, Look
 from hailer.tools.bench.models.services import WAIT
 
 if TYPE_CHECKING:
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read"]
 
-_LEAST: Final = 0.10
-_LEAST_OF_ONE: Final = 0.20
-"""Shares by which figures must differ to count as different, with several rounds and with one."""
+_MUCH: Final = 0.10
+"""The share of all cores from which on other programs' work makes rates doubtful."""
 
 _PROCESSES: Final = ("prefork", "fork")
 _LOOPS: Final = ("epoll", "uvloop", "asyncio", "select")
@@ -31,7 +29,7 @@ _LOOPS: Final = ("epoll", "uvloop", "asyncio", "select")
 
 def read(results: Results) -> list[str]:
     """Say what was found, a paragraph for each question; only of what was measured."""
-    look = _Look(results)
+    look = Look(results)
     paragraphs = [
         _verdict(look),
         _some_clients(look),
@@ -43,78 +41,19 @@ def read(results: Results) -> list[str]:
         _transports(look),
     ]
     said = [text for text in paragraphs if text]
+    others = look.others()
+    if said and others > _MUCH:
+        warning = f"Other programs used {others:.0%} of all cores meanwhile: trust no rate or latency here, and"
+        said[0] = f"{warning} measure again without them. {said[0]}"
     if said and results.rounds() < 2:
         said.append(
-            f"This was one round: take no difference of less than {_LEAST_OF_ONE:.0%} for one, and measure"
+            f"This was one round: take no difference of less than {LEAST_OF_ONE:.0%} for one, and measure"
             " again without --short before much depends on it."
         )
     return said
 
 
-@dataclass(frozen=True)
-class _Look:
-    """Finds figures by what they are about."""
-
-    results: Results
-
-    def case(self, service: str, clients: int, cores: int | None = None) -> Case | None:
-        """The first case of a service with so many clients; None takes the first number of cores."""
-        for case in self.results.cases:
-            if (
-                case.load == service
-                and case.values["clients"] == clients
-                and cores in (None, case.values["cores"])
-            ):
-                return case
-        return None
-
-    def counts(self, service: str) -> list[int]:
-        """With how many clients a service was measured."""
-        return sorted({int(case.values["clients"]) for case in self.results.cases if case.load == service})
-
-    def some(self, service: str, cores: int | None = None) -> Case | None:
-        """The case that is to stand for a service: some clients, neither one nor the most."""
-        counts = self.counts(service)
-        return self.case(service, min(counts, key=lambda count: abs(count - MANY)), cores) if counts else None
-
-    def most(self, service: str) -> Case | None:
-        """The case with the most clients, if they are more than some."""
-        case, some = self.case(service, max(self.counts(service), default=0)), self.some(service)
-        return None if case == some else case
-
-    def get(self, case: Case | None, model: str, figure: str) -> float | None:
-        return None if case is None else self.results.median(case.title, model, figure)
-
-    def all(self, case: Case | None, figure: str, models: Sequence[str] = tuple(MODELS)) -> dict[str, float]:
-        """A figure of each model that has it."""
-        found = {model: self.get(case, model, figure) for model in models}
-        return {model: value for model, value in found.items() if value is not None}
-
-    def margin(self, case: Case, models: Sequence[str], figure: str = "messages_per_s") -> float:
-        """The share by which these must differ to count as different."""
-        if self.results.rounds() < 2:
-            return _LEAST_OF_ONE
-        spreads = [_LEAST]
-        for model in models:
-            values = self.results.values(case.title, model, figure)
-            if len(values) > 1 and min(values) > 0:
-                spreads.append((max(values) - min(values)) / 2 / min(values))
-        return max(spreads)
-
-    def alike(self, case: Case, one: str, other: str, figure: str = "messages_per_s") -> bool:
-        """Whether two models cannot be told apart by a figure."""
-        a, b = self.get(case, one, figure), self.get(case, other, figure)
-        if a is None or b is None:
-            return False
-        return max(a, b) <= min(a, b) * (1 + self.margin(case, (one, other), figure))
-
-    def cores(self, service: str) -> list[int]:
-        """The numbers of cores on which a service was measured."""
-        found = {int(case.values["cores"]) for case in self.results.cases if case.load == service}
-        return sorted(found)
-
-
-def _some_clients(look: _Look) -> str:
+def _some_clients(look: Look) -> str:
     case = look.some("echo")
     rates = look.all(case, "messages_per_s")
     if case is None or len(rates) < 2:
@@ -122,7 +61,7 @@ def _some_clients(look: _Look) -> str:
     return f"{_place(case)}, each waiting for its answer before it sends again: {_ranked(look, case, rates)}."
 
 
-def _many_clients(look: _Look) -> str:
+def _many_clients(look: Look) -> str:
     case = look.most("echo")
     rates = look.all(case, "messages_per_s")
     if case is None or not rates:
@@ -137,9 +76,9 @@ def _many_clients(look: _Look) -> str:
     return f"{_place(case)}, messages a second: {'; '.join(parts)}."
 
 
-def _connections(look: _Look) -> str:
+def _connections(look: Look) -> str:
     """What it costs to begin one, and to keep it."""
-    connect = next((case for case in look.results.cases if case.load == "connect"), None)
+    connect = look.first("connect")
     parts = []
     costs = look.all(connect, "cpu_us")
     if costs:
@@ -147,17 +86,14 @@ def _connections(look: _Look) -> str:
         parts.append(
             f"To accept a connection, answer once and end it takes, of the server's processor time, {each}."
         )
-    for clients in reversed(look.counts("echo")):
-        case = look.case("echo", clients)
-        memory = look.all(case, "kib_per_connection")
-        if len(memory) > 1:
-            each = _grouped(look, case, "kib_per_connection", memory, _memory)
-            parts.append(f"The memory of an open connection, as the mean of {clients:,}: {each}.")
-            break
+    case = look.largest("kib_per_connection")
+    if case is not None:
+        memory = _grouped(look, case, "kib_per_connection", look.all(case, "kib_per_connection"), _memory)
+        parts.append(f"The memory of an open connection, with {_clients(case)}: {memory}.")
     return " ".join(parts)
 
 
-def _computing(look: _Look) -> str:
+def _computing(look: Look) -> str:
     counts = look.cores("compute")
     first = look.some("compute", counts[0]) if counts else None
     rates = look.all(first, "messages_per_s")
@@ -176,13 +112,13 @@ def _computing(look: _Look) -> str:
     return text
 
 
-def _gains(look: _Look, first: Case | None, last: Case | None) -> dict[str, float]:
+def _gains(look: Look, first: Case | None, last: Case | None) -> dict[str, float]:
     """How many times as many messages each model answers on more cores."""
     before, after = look.all(first, "messages_per_s"), look.all(last, "messages_per_s")
     return {model: after[model] / before[model] for model in before if model in after}
 
 
-def _waiting(look: _Look) -> str:
+def _waiting(look: Look) -> str:
     case = look.some("wait")
     rates = look.all(case, "messages_per_s")
     if case is None or not rates:
@@ -197,7 +133,7 @@ def _waiting(look: _Look) -> str:
     return text
 
 
-def _own(look: _Look) -> str:
+def _own(look: Look) -> str:
     case = look.some("own")
     rates = look.all(case, "messages_per_s")
     if case is None or not rates:
@@ -212,16 +148,15 @@ def _own(look: _Look) -> str:
     return text
 
 
-def _transports(look: _Look) -> str:
+def _transports(look: Look) -> str:
     """What each transport costs, by the processor time that the cheapest model takes."""
     costs: dict[str, tuple[float, str]] = {}
     some = look.some("echo")
-    for case in look.results.cases:
-        if some is not None and case.load == "echo" and case.values["clients"] == some.values["clients"]:
-            found = look.all(case, "cpu_us")
-            if found:
-                model = min(found, key=lambda name: found[name])
-                costs.setdefault(str(case.values["transport"]), (found[model], model))
+    for case in look.over_transports():
+        found = look.all(case, "cpu_us")
+        if found:
+            model = min(found, key=lambda name: found[name])
+            costs.setdefault(str(case.values["transport"]), (found[model], model))
     if len(costs) < 2 or some is None:
         return ""
     each = [
@@ -234,19 +169,17 @@ def _transports(look: _Look) -> str:
     )
 
 
-def _verdict(look: _Look) -> str:
+def _verdict(look: Look) -> str:
     """Threads or processes?"""
     parts = [_verdict_computing(look), _verdict_waiting(look), _verdict_many(look)]
-    said = "; ".join(part for part in parts if part)
-    return f"Threads or processes, on this machine: {said}." if said else ""
+    said = " ".join(part for part in parts if part)
+    return f"Threads or processes, on this machine? {said}" if said else ""
 
 
-def _verdict_computing(look: _Look) -> str:
-    for service, what in (("compute", "for handlers that compute"), ("own", "for this handler")):
+def _verdict_computing(look: Look) -> str:
+    for service, what in (("compute", "For handlers that compute"), ("own", "For this handler")):
         counts = look.cores(service)
-        if not counts:
-            continue
-        case = look.some(service, counts[-1])
+        case = look.some(service, counts[-1]) if counts else None
         best = _best(look, case, _PROCESSES)
         thread = look.get(case, "thread", "messages_per_s")
         if case is None or best is None or not thread:
@@ -255,14 +188,14 @@ def _verdict_computing(look: _Look) -> str:
         assert rate is not None
         where = f"on {_cores(counts[-1])}"
         if look.alike(case, best, "thread"):
-            return f"{what} no difference {where} that this run can tell ({best}, thread)"
+            return f"{what} {where} this run sees no difference between them ({best}, thread)."
         if rate > thread:
-            return f"{what} processes: {best} answers {_times(rate / thread)} times as many as thread {where}"
-        return f"{what} threads: thread answers {_times(thread / rate)} times as many as {best} {where}"
+            return f"{what}, processes: {best} answers {_times(rate / thread)} times as many as thread {where}."
+        return f"{what}, threads: thread answers {_times(thread / rate)} times as many as {best} {where}."
     return ""
 
 
-def _verdict_waiting(look: _Look) -> str:
+def _verdict_waiting(look: Look) -> str:
     case = look.some("wait")
     best = _best(look, case, _PROCESSES)
     thread = look.get(case, "thread", "messages_per_s")
@@ -270,21 +203,18 @@ def _verdict_waiting(look: _Look) -> str:
         return ""
     rate = look.get(case, best, "messages_per_s")
     assert rate is not None
+    each = {name: memory for name in ("thread", "fork") if (memory := _memory_each(look, name)) is not None}
+    costs = _listed([f"{_memory(memory)} under {name}" for name, memory in each.items()])
     if look.alike(case, best, "thread"):
         said = f"threads do as well as processes (thread {_about(thread)}, {best} {_about(rate)} a second)"
     elif thread > rate:
         said = f"threads: thread answers {_times(thread / rate)} times as many as {best}"
     else:
         said = f"processes: {best} answers {_times(rate / thread)} times as many as thread"
-    each = [
-        f"{_memory(memory)} of memory under {model}"
-        for model in ("thread", "fork")
-        if (memory := _memory_each(look, model)) is not None
-    ]
-    return f"for handlers that wait {said}" + (f", and a connection takes {_listed(each)}" if each else "")
+    return f"For handlers that wait, {said}{f'; a connection takes {costs}' if each else ''}."
 
 
-def _verdict_many(look: _Look) -> str:
+def _verdict_many(look: Look) -> str:
     """Neither, where one thread serves more: of as many clients as there were with each."""
     case = look.most("echo")
     loop = _best(look, case, _LOOPS)
@@ -294,29 +224,25 @@ def _verdict_many(look: _Look) -> str:
     rate, theirs = look.get(case, loop, "messages_per_s"), look.get(case, other, "messages_per_s")
     assert rate is not None
     assert theirs is not None
-    who = f"for {_clients(case)} and short handlers"
+    who = f"For {_clients(case)} and short handlers"
     if look.alike(case, loop, other):
-        return f"{who} either, or one thread for all: {loop} and {other} answer about as many"
+        return f"{who} one thread for all does as well ({loop}, {other})."
     if rate > theirs:
         times = _times(rate / theirs)
-        return f"{who} neither: {loop}, one thread for all, answers {times} times as many as {other}"
-    return f"{who} {other}, which answers {_times(theirs / rate)} times as many as {loop}"
+        return f"{who}, neither: {loop}, one thread for all, answers {times} times as many as {other}."
+    return f"{who}, {other}: it answers {_times(theirs / rate)} times as many as {loop}, one thread for all."
 
 
-def _memory_each(look: _Look, model: str) -> float | None:
-    for clients in reversed(look.counts("echo")):
-        value = look.get(look.case("echo", clients), model, "kib_per_connection")
-        if value is not None:
-            return value
-    return None
+def _memory_each(look: Look, model: str) -> float | None:
+    return look.get(look.largest("kib_per_connection"), model, "kib_per_connection")
 
 
-def _best(look: _Look, case: Case | None, models: Sequence[str]) -> str | None:
+def _best(look: Look, case: Case | None, models: Sequence[str]) -> str | None:
     rates = look.all(case, "messages_per_s", models)
     return max(rates, key=lambda name: rates[name]) if rates else None
 
 
-def _ranked(look: _Look, case: Case, rates: dict[str, float]) -> str:
+def _ranked(look: Look, case: Case, rates: dict[str, float]) -> str:
     """From the fastest down, those that cannot be told from the first of their group beside it."""
     texts = []
     for group in _groups(look, case, "messages_per_s", rates, most_first=True):
@@ -333,7 +259,7 @@ def _ranked(look: _Look, case: Case, rates: dict[str, float]) -> str:
 
 
 def _grouped(
-    look: _Look, case: Case | None, figure: str, values: dict[str, float], show: Callable[[float], str]
+    look: Look, case: Case | None, figure: str, values: dict[str, float], show: Callable[[float], str]
 ) -> str:
     """From the cheapest up, those that cannot be told from the first of their group under its figure."""
     texts = []
@@ -344,7 +270,7 @@ def _grouped(
 
 
 def _groups(
-    look: _Look, case: Case | None, figure: str, values: dict[str, float], *, most_first: bool
+    look: Look, case: Case | None, figure: str, values: dict[str, float], *, most_first: bool
 ) -> list[list[str]]:
     groups: list[list[str]] = []
     for model in sorted(values, key=lambda name: values[name], reverse=most_first):
@@ -371,7 +297,7 @@ def _cores(count: int) -> str:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def _about(value: float) -> str:
