@@ -200,10 +200,10 @@ def _scaled(curves: Sequence[Line], scale: Scale) -> list[Line]:
     return [Line(each.name, [(x, y / scale.divisor) for x, y in each.points], each.colour) for each in curves]
 
 
-def latencies(results: Results) -> list[tuple[str, list[Line]]]:
-    """One plot for each case; one for all cases of a single subject."""
+def latencies(results: Results, cases: Sequence[Case] | None = None) -> list[tuple[str, list[Line]]]:
+    """One plot for each of these cases, or of all; one for all cases of a single subject."""
     names = [subject.name for subject in results.subjects]
-    titles = [case.title for case in results.cases]
+    titles = [case.title for case in (results.cases if cases is None else cases)]
     if len(names) == 1:
         curves = [
             Line(name, results.percentiles[title, names[0]], at)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hailer.text import printable
 from hailer.tools.bench.drawing import cut
 from hailer.tools.bench.figures import FIGURES, number
-from hailer.tools.bench.pictures import apart, latencies
+from hailer.tools.bench.pictures import apart, key_cases, latencies
 from hailer.tools.bench.tables import STAR, shown_figures, star
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def bars(results: Results, width: int) -> str:
     if not figures:
         return ""
     figure, names = figures[0], [each.name for each in results.subjects]
-    groups = [(case.title, [(name, case.title, name) for name in names]) for case in results.cases]
+    groups = [(case.title, [(name, case.title, name) for name in names]) for case in key_cases(results)]
     if len(names) == 1:
         titles = [case.title for case in results.cases]
         groups = [("", [(name, title, names[0]) for name, title in zip(apart(titles), titles, strict=True)])]
@@ -100,7 +100,7 @@ def curves(results: Results, width: int, *, colour: bool = True) -> str | None:
     Returns:
         Text of several lines, empty if there is nothing to show; None if plotext is not installed.
     """
-    plots = latencies(results)
+    plots = latencies(results, key_cases(results))
     if not plots:
         return ""
     try:

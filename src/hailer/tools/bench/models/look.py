@@ -78,7 +78,9 @@ class Look:
     def key_cases(self) -> list[Case]:
         """The few that stand for the others: some and many clients, each service, each number of cores."""
         found = [self.some("echo"), self.most("echo")]
-        found += [self.some(service, count) for service in ("compute", "own") for count in self.cores(service)]
+        found += [
+            self.some(service, count) for service in ("compute", "own") for count in self.cores(service)
+        ]
         return [case for case in (*found, self.some("wait")) if case is not None]
 
     @property

@@ -43,7 +43,9 @@ def read(results: Results) -> list[str]:
     said = [text for text in paragraphs if text]
     others = look.others()
     if said and others > _MUCH:
-        warning = f"Other programs used {others:.0%} of all cores meanwhile: trust no rate or latency here, and"
+        warning = (
+            f"Other programs used {others:.0%} of all cores meanwhile: trust no rate or latency here, and"
+        )
         said[0] = f"{warning} measure again without them. {said[0]}"
     if said and results.rounds() < 2:
         said.append(
@@ -190,7 +192,9 @@ def _verdict_computing(look: Look) -> str:
         if look.alike(case, best, "thread"):
             return f"{what} {where} this run sees no difference between them ({best}, thread)."
         if rate > thread:
-            return f"{what}, processes: {best} answers {_times(rate / thread)} times as many as thread {where}."
+            return (
+                f"{what}, processes: {best} answers {_times(rate / thread)} times as many as thread {where}."
+            )
         return f"{what}, threads: thread answers {_times(thread / rate)} times as many as {best} {where}."
     return ""
 
