@@ -8,6 +8,7 @@ from hailer.relay import grammar
 from hailer.relay.core import commands
 from hailer.relay.core.posting import post_block
 from hailer.relay.core.routing import send_block
+from hailer.relay.core.session import BLOCK
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from hailer.relay.core.session import Session
 
 _P = ord("P")
-
-_BLOCK = 65536
-_WIDE = 4 * _BLOCK
-"""Bytes that are routed together, and for a sender to many names, for whom more mean fewer chunks for each.
-Not more for all: the system's allocator gives memory back and forth for objects over 128 KiB, which costs
-more than it saves; and the shortest SENDs, 16 times as long as MSGs, have to fit the bound of an outbox."""
-
 
 def block_taker(block: bytes) -> Callable[[Relay, Session, bytes], bool]:
     """What takes a block of lines as a whole, if its first line is any sign."""
@@ -47,11 +41,14 @@ def take_apart(relay: Relay, session: Session, data: bytes) -> None:
                 break
             start = _payload(relay, session, session.payload, data, start)
             continue
-        end = _short_lines(data, start, _WIDE if session.scatters else _BLOCK)
+        end = _short_lines(data, start, session.block)
         if end > start:
             block = data if start == 0 and end == size else data[start:end]
             if session.online and block_taker(block)(relay, session, block):
                 start = end
+                continue
+            if end - start > BLOCK:
+                session.block = BLOCK  # less of it may do
                 continue
         else:
             end = data.find(b"\n", start, start + MAX_LINE + 1) + 1

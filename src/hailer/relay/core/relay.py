@@ -350,6 +350,7 @@ class Relay:
         session.input = bytearray()
         session.payload = None
         session.routes = {}
+        session.room_routes = {}
 
     def _leave(self, session: Session) -> None:
         """Take a session out of the directory and tell whoever is to know; may be called twice."""

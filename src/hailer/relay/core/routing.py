@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
-from hailer.relay.core.session import Route
+from hailer.relay.core.session import BLOCK, Route
 
 if TYPE_CHECKING:
     from hailer.relay.core.relay import Relay
@@ -29,8 +29,12 @@ _SPARSE = 256
 """Bytes of a line, on average, from which on taking each line costs less than searching all of their text
 for heads."""
 
-_MANY = 16
-"""Receivers in one block from which larger blocks pay."""
+_WIDER = ((256, 16 * BLOCK), (16, 4 * BLOCK), (0, BLOCK))
+"""Bytes that are routed together by the number of their receivers: the more receivers, the shorter is each
+one's share, and each share is a write."""
+
+_MOST_TO_ONE = 16384
+"""Lines to one receiver in a large block: the shortest are 16 times as long when they go out."""
 
 
 def send_block(relay: Relay, session: Session, block: bytes) -> bool:
@@ -49,34 +53,46 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
         block = block.replace(b"\r\n", b"\n")
     # "SEND bob :text": the colon ends the head; the head's space is kept, as the proof that it was " :"
     head, colon, text = block.partition(b":")
-    route = session.routes.get(head) or find_route(relay, session, head)
+    route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
     if route is None or not colon:
         return False
     if not grammar.clean(block):
         return False
-    target, room, prefix, _, _ = route
+    target, room = route.target, route.room
     if not (target.online if room is None else session in room.members):
-        del session.routes[head]
+        del (session.routes if room is None else session.room_routes)[head]
         return send_block(relay, session, block)
     last_line = block.rfind(b"\n", 0, -1) + 1
     if not last_line:
         count = 1
-        chunk = prefix + text
+        chunk = route.prefix + text
     else:
         # removing them tells their number: it goes from one to the next by memchr, where count() looks at each byte
         count = len(block) - len(block.replace(b"\n", b""))
-        turned = block.startswith(head + colon, last_line) and _turn(block, head + colon, route, count)
+        alike = block.startswith(head + colon, last_line)
+        if alike and count > _MOST_TO_ONE:
+            return False
+        turned = _turn(block, head + colon, route, count) if alike else b""
         if not turned:
             return _scatter(relay, session, block, count)
         chunk = turned
-        session.scatters = False
+        session.block = BLOCK
     counters = relay.counters
     counters.received += count
     counters.commands += count
     if room is not None:
         broadcast(relay, session, room, chunk, b"", count)
     else:
-        _deliver(relay, session, target, chunk, count)
+        if target.careful:
+            deliver(relay, session, target, chunk, b"", count)
+            return True
+        counters.delivered += count
+        if not target.chunks:
+            relay.dirty.append(target)
+        target.chunks.append(chunk)
+        target.waiting += len(chunk)
+        if target.waiting > relay.outboxes.limit:
+            relay.outboxes.hold(session, target)
     return True
 
 
@@ -112,36 +128,36 @@ def _scatter(relay: Relay, session: Session, block: bytes, count: int) -> bool:
     # unbound method saves the look-up of a bound one for each line.
     for head, _, text in map(bytes.partition, BytesIO(block), _COLON):
         groups[head].append(text)
-    routes = session.routes
-    found: dict[Session, tuple[Route, list[bytes]]] = {}
-    for head, texts in groups.items():
-        route = routes.get(head)
-        if route is None or not route.target.online:
-            route = find_route(relay, session, head)
-        # Rooms share members, and one name can be written in two ways: grouping would change the order.
-        if route is None or route.room is not None or route.target in found:
-            return False
-        found[route.target] = (route, texts)
-    session.scatters = len(found) > _MANY
+    if count > _MOST_TO_ONE and max(map(len, groups.values())) > _MOST_TO_ONE:
+        return False
+    found = list(map(session.routes.get, groups))
+    targets = [route.target for route in found if route is not None and route.target.online]
+    if len(targets) < len(found):
+        found = [find_route(relay, session, head) for head in groups]
+        targets = [route.target for route in found if route is not None and route.room is None]
+    # One name can be written in two ways, and rooms share members: grouping would change the order.
+    if len(set(targets)) < len(found):
+        return False
+    session.block = next(size for many, size in _WIDER if len(found) > many)
     relay.counters.received += count
     relay.counters.commands += count
-    for target, (route, texts) in found.items():
-        chunk = route.prefix + route.prefix.join(texts)
-        _deliver(relay, session, target, chunk, len(texts))
-    return True
-
-
-def _deliver(relay: Relay, session: Session, target: Session, chunk: bytes, count: int) -> None:
-    if target.careful:
-        deliver(relay, session, target, chunk, b"", count)
-        return
+    dirty, limit = relay.dirty, relay.outboxes.limit
+    for target, route, texts in zip(targets, found, groups.values(), strict=True):
+        assert route is not None
+        prefix = route.prefix
+        chunk = prefix + prefix.join(texts)
+        if target.careful:
+            deliver(relay, session, target, chunk, b"", len(texts))
+            count -= len(texts)
+            continue
+        if not target.chunks:
+            dirty.append(target)
+        target.chunks.append(chunk)
+        target.waiting += len(chunk)
+        if target.waiting > limit:
+            relay.outboxes.hold(session, target)
     relay.counters.delivered += count
-    if not target.chunks:
-        relay.dirty.append(target)
-    target.chunks.append(chunk)
-    target.waiting += len(chunk)
-    if target.waiting > relay.outboxes.limit:
-        relay.outboxes.hold(session, target)
+    return True
 
 
 def deliver(relay: Relay, session: Session, target: Session, chunk: bytes, raw: bytes, count: int) -> None:
@@ -204,8 +220,8 @@ def find_route(relay: Relay, session: Session, head: bytes) -> Route | None:
     if target is None:
         return None
     prefix = b"MSG %s %s :" % (session.name, target.name if room is None else room.name)
-    route = Route(target, room, prefix, b"\n" + head + b":", b"\n" + prefix)
-    if len(session.routes) >= _MOST_ROUTES:
-        session.routes.clear()
-    session.routes[head] = route
+    routes = session.routes if room is None else session.room_routes
+    if len(routes) >= _MOST_ROUTES:
+        routes.clear()
+    route = routes[head] = Route(head, target, room, prefix)
     return route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hailer.relay.core.mailbox import Mailbox, Poster
@@ -10,20 +10,27 @@ if TYPE_CHECKING:
 
 Chunk = bytes | memoryview
 
+BLOCK = 65536
+"""Bytes of lines that are routed together, at first. Not more for all: what a block becomes has to stay in the
+processor's cache."""
 
-class Route(NamedTuple):
+
+class Route:
     """Where the lines of one session that start with the same head go, looked up once.
 
     ``SEND bob :`` of alice is the head ``SEND bob `` here; what its receivers see starts with `prefix`,
-    ``MSG alice bob :``. The two with a leading LF turn a whole read of such lines by one replace. With a
-    room, the target is the sender itself and means nothing.
+    ``MSG alice bob :``. The two with a leading LF turn a whole read of such lines at once. With a room, the
+    target is the sender itself and means nothing.
     """
 
-    target: Session
-    room: Room | None
-    prefix: bytes
-    lf_head: bytes
-    lf_prefix: bytes
+    __slots__ = ("lf_head", "lf_prefix", "prefix", "room", "target")
+
+    def __init__(self, head: bytes, target: Session, room: Room | None, prefix: bytes) -> None:
+        self.target = target
+        self.room = room
+        self.prefix = prefix
+        self.lf_head = b"\n" + head + b":"
+        self.lf_prefix = b"\n" + prefix
 
 
 class Gap:
@@ -49,7 +56,8 @@ class Session:
         careful: output for it needs more than being appended and written: it is blocked, full or closing, is
             sent mail, or wants CRLF.
         holders: how many receivers this session's reading waits for; it is read only at 0.
-        scatters: its last lines went to many names.
+        block: bytes of its lines that are routed together.
+        routes: where its lines to names go, by their heads; `room_routes`: those to rooms.
         cut: the relay ended it, for a fault of its peer or a limit.
         closing: it has had its BYE: what is in `chunks` is to be written, then it is to be closed.
         reason: what its BYE said.
@@ -69,6 +77,7 @@ class Session:
         "asked",
         "asks",
         "backlog",
+        "block",
         "blocked",
         "box",
         "careful",
@@ -103,9 +112,9 @@ class Session:
         "pinged",
         "poster",
         "reason",
+        "room_routes",
         "rooms",
         "routes",
-        "scatters",
         "since",
         "stalled_since",
         "tokens",
@@ -136,7 +145,8 @@ class Session:
         self.partial = False
         self.payload: tuple[list[bytes], int] | None = None
         self.routes: dict[bytes, Route] = {}
-        self.scatters = False
+        self.room_routes: dict[bytes, Route] = {}
+        self.block = BLOCK
         self.tokens = 0.0
         self.tokens_at = now
         # output
