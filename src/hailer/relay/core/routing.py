@@ -25,9 +25,11 @@ _MOST_ROUTES = 5000
 
 _COLON = repeat(b":")
 
-_SPARSE = 256
-"""Bytes of a line, on average, from which on taking each line costs less than searching all of their text
-for heads."""
+_HEAD = 256
+"""Bytes in which a line's head ends, whatever the names in it."""
+
+_SHORT = 256
+"""Bytes of a line below which searching all text for the next line's head costs less than taking each line."""
 
 _WIDER = ((256, 16 * BLOCK), (16, 4 * BLOCK), (0, BLOCK))
 """Bytes that are routed together by the number of their receivers: the more receivers, the shorter is each
@@ -52,7 +54,7 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     if session.crlf:
         block = block.replace(b"\r\n", b"\n")
     # "SEND bob :text": the colon ends the head; the head's space is kept, as the proof that it was " :"
-    head, colon, text = block.partition(b":")
+    head, colon, text = block[:_HEAD].partition(b":")
     route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
     if route is None or not colon:
         return False
@@ -62,20 +64,19 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     if not (target.online if room is None else session in room.members):
         del (session.routes if room is None else session.room_routes)[head]
         return send_block(relay, session, block)
-    last_line = block.rfind(b"\n", 0, -1) + 1
-    if not last_line:
+    first = block.find(b"\n") + 1
+    if first == len(block):
         count = 1
-        chunk = route.prefix + text
+        chunk = route.prefix + (text if first <= _HEAD else block[len(head) + 1 :])
     else:
-        # removing them tells their number: it goes from one to the next by memchr, where count() looks at each byte
-        count = len(block) - len(block.replace(b"\n", b""))
-        alike = block.startswith(head + colon, last_line)
-        if alike and count > _MOST_TO_ONE:
+        start = head + colon
+        if not block.startswith(start, block.rfind(b"\n", 0, -1) + 1):
+            return _scatter(relay, session, block)
+        count, chunk = (_turn_short if first < _SHORT else _turn_long)(block, start, route)
+        if not chunk:
+            return _scatter(relay, session, block)
+        if count > _MOST_TO_ONE:
             return False
-        turned = _turn(block, head + colon, route, count) if alike else b""
-        if not turned:
-            return _scatter(relay, session, block, count)
-        chunk = turned
         session.block = BLOCK
     counters = relay.counters
     counters.received += count
@@ -96,39 +97,48 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     return True
 
 
-def _turn(block: bytes, start: bytes, route: Route, count: int) -> bytes:
-    """Turn lines that all start alike into what their receivers see; gives nothing if one does not.
+def _turn_short(block: bytes, start: bytes, route: Route) -> tuple[int, bytes]:
+    """Turn lines that all start alike into what their receivers see.
 
     Args:
         block: the lines.
-        start: what they should start with, up to and with the colon.
+        start: what they should start with, up to and with the colon; the last one does.
         route: where they go.
-        count: how many they are.
+
+    Returns:
+        How many they are, and the lines to be sent; these are empty if one does not start so.
     """
-    if len(block) < count * _SPARSE:
-        parts = block.split(route.lf_head)
-        if len(parts) != count:
-            return b""
-        parts[0] = parts[0][len(start) :]
-        return route.prefix + route.lf_prefix.join(parts)
-    # start, text, start, text ... : each line's end is found by memchr, its text is not looked at
+    # removing them tells their number: it goes from one to the next by memchr, where count() looks at each byte
+    count = len(block) - len(block.replace(b"\n", b""))
+    parts = block.split(route.lf_head)
+    if len(parts) != count:
+        return 0, b""
+    parts[0] = parts[0][len(start) :]
+    return count, route.prefix + route.lf_prefix.join(parts)
+
+
+def _turn_long(block: bytes, start: bytes, route: Route) -> tuple[int, bytes]:
+    """Do the same where the texts are long: they are not searched for the next line's start."""
     lines = BytesIO(block)
+    # start, text, start, text ... : each line's end is found by memchr
     starts = map(lines.read, repeat(len(start)))
     pieces = list(chain.from_iterable(zip(starts, iter(lines.readline, b""), strict=False)))
+    count = len(pieces) // 2
     if pieces.count(start) != count:
-        return b""
+        return 0, b""
     pieces[::2] = repeat(route.prefix, count)
-    return b"".join(pieces)
+    return count, b"".join(pieces)
 
 
-def _scatter(relay: Relay, session: Session, block: bytes, count: int) -> bool:
+def _scatter(relay: Relay, session: Session, block: bytes) -> bool:
     """Deliver lines to many names, joined to one chunk for each."""
     groups: defaultdict[bytes, list[bytes]] = defaultdict(list)
     # A file in memory gives lines twice as fast as split(), for it finds their ends by memchr. map() over the
     # unbound method saves the look-up of a bound one for each line.
     for head, _, text in map(bytes.partition, BytesIO(block), _COLON):
         groups[head].append(text)
-    if count > _MOST_TO_ONE and max(map(len, groups.values())) > _MOST_TO_ONE:
+    counts = [len(texts) for texts in groups.values()]
+    if max(counts) > _MOST_TO_ONE:
         return False
     found = list(map(session.routes.get, groups))
     targets = [route.target for route in found if route is not None and route.target.online]
@@ -138,6 +148,7 @@ def _scatter(relay: Relay, session: Session, block: bytes, count: int) -> bool:
     # One name can be written in two ways, and rooms share members: grouping would change the order.
     if len(set(targets)) < len(found):
         return False
+    count = sum(counts)
     session.block = next(size for many, size in _WIDER if len(found) > many)
     relay.counters.received += count
     relay.counters.commands += count
