@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from hailer.relay.controls import is_clean, is_clean_with_lf
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -29,18 +31,6 @@ _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ROOM = re.compile(rb"#[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(rb"[!-~]{1,64}")
 _COUNT = re.compile(rb"[0-9]+")
-
-_CONTROLS = bytes(range(0x20)) + b"\x7f"
-_CONTROLS_BUT_LF = _CONTROLS.replace(b"\n", b"")
-# Tables for bytes.translate that change nothing but controls: it gives the very same object back when it
-# changed nothing, so that comparing the two costs nothing. Deleting and counting takes half as long again.
-_NO_CONTROLS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
-_NO_CONTROLS_BUT_LF = _NO_CONTROLS[:10] + b"\n" + _NO_CONTROLS[11:]
-_SEARCHED = 2048
-"""Bytes from which 32 searches, each for one control at 64 bytes an instruction (memchr), take less time than
-a look-up for each byte: a third of it for 64 KiB."""
-# C1 controls (U+0080 to U+009F) as UTF-8: terminals obey them as they obey ESC sequences.
-_C1 = re.compile(rb"\xc2[\x80-\x9f]")
 
 
 def is_name(word: bytes) -> bool:
@@ -80,30 +70,12 @@ def clean(block: bytes) -> bool:
     Well-formed is UTF-8 without control characters: no CR, NUL, escape, tab, DEL or C1. Checked once
     for all lines of a read, in C; a block that fails is looked at line by line.
     """
-    if len(block) < _SEARCHED:
-        without = block.translate(_NO_CONTROLS_BUT_LF) == block
-    else:
-        without = not any(map(block.__contains__, _CONTROLS_BUT_LF))
-    return without and (block.isascii() or _clean_utf8(block))
+    return is_clean_with_lf(block)
 
 
 def is_text(payload: bytes) -> bool:
     """Tell whether the text form of a line can hold this payload; the counted form can hold any."""
-    if len(payload) > MAX_TEXT:
-        return False
-    if len(payload) < _SEARCHED:
-        without = payload.translate(_NO_CONTROLS) == payload
-    else:
-        without = not any(map(payload.__contains__, _CONTROLS))
-    return without and (payload.isascii() or _clean_utf8(payload))
-
-
-def _clean_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return b"\xc2" not in data or _C1.search(data) is None
+    return len(payload) <= MAX_TEXT and is_clean(payload)
 
 
 def printable(data: bytes, most: int = 40) -> bytes:

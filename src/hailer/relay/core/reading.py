@@ -81,7 +81,7 @@ def _with_earlier(session: Session, data: bytes) -> bytes:
             return b""
     session.input = bytearray()
     session.backlog = False
-    return bytes(earlier + data)
+    return b"".join((earlier, data))
 
 
 def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) -> int:

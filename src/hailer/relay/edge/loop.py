@@ -204,9 +204,8 @@ class LoopEdge(LayeredEdge):
         try:
             if link.bulk:
                 # one buffer for all: a fresh one of this size would cost the system a mapping each time
-                size = link.sock.recv_into(self._buffer, self._share)
-                data = self._view[:size].tobytes()
-                link.bulk = size >= _READ
+                data = link.sock.recv(self._share)
+                link.bulk = len(data) >= _READ
             else:
                 data = link.sock.recv(_READ)
                 link.bulk = len(data) == _READ
