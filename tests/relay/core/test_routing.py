@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.relay.core import routing
+from hailer.relay.core.session import BLOCK
 
 if TYPE_CHECKING:
     from tests.relay.core.conftest import Driver
@@ -125,3 +126,49 @@ def test_the_routes_of_a_session_have_a_bound(relay: Driver, monkeypatch: pytest
         assert len(alice.routes) <= 10
     relay.send(alice, "".join(f"SEND {spelling} :{spelling}\n" for spelling in spellings).encode())
     assert [event.text for event in relay.fresh(bob)] == [spelling.encode() for spelling in spellings] * 2
+
+
+def test_blocks_are_as_wide_as_there_are_receivers(relay: Driver) -> None:
+    relay.checks = False
+    alice = relay.login("alice")
+    peers = [relay.login(f"c{n:03d}") for n in range(300)]
+    sizes = []
+    for receivers in (1, 20, 300, 1):
+        relay.send(alice, b"".join(b"SEND c%03d :x\n" % (n % receivers) for n in range(receivers * 2)))
+        sizes.append(alice.block)
+    assert sizes == [BLOCK, 4 * BLOCK, 16 * BLOCK, BLOCK]
+    assert relay.lines(peers[1]) == ["MSG alice c001 :x"] * 4
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_a_wide_block_of_short_lines_for_few_is_taken_in_parts(relay: Driver, names: int) -> None:
+    """The shortest line is 16 times as long when it goes out: an outbox would get more than its bound."""
+    relay.checks = False
+    alice = relay.login("a" * 64)
+    peers = [relay.login(name) for name in ("b", "c")]
+    alice.block = 16 * BLOCK
+    lines = b"".join(b"SEND %s :\n" % b"bc"[n % names : n % names + 1] for n in range(100_000))
+    relay.relay.receive(alice, lines, relay.now)
+    assert alice.block < 16 * BLOCK
+    assert max(map(len, peers[0].chunks)) < 4 << 20
+    relay.settle()
+    got = [relay.lines(peer) for peer in peers[:names]]
+    assert sum(map(len, got)) > 10_000  # the rest waits: its receivers' outboxes are full
+    assert set(got[0]) == {"MSG %s b :" % ("a" * 64)}
+
+
+@pytest.mark.parametrize("size", [10, 250, 300, 5000])
+@pytest.mark.parametrize("odd", [b"", b"SEND bob :x", b"X", b"SEND bob", b"SEND bo", b"SEND carl :"])
+def test_a_line_that_starts_otherwise_among_alike_ones(relay: Driver, size: int, odd: bytes) -> None:
+    alice, bob, carl = (relay.login(name) for name in ("alice", "bob", "carl"))
+    text = b"y" * size
+    for place in range(4):
+        lines = [b"SEND bob :%s%d\n" % (text, n) for n in range(3)]
+        lines.insert(place, odd + b"\n")
+        relay.send(alice, b"".join(lines))
+        due = [f"MSG alice bob :{text.decode()}{n}" for n in range(3)]
+        if odd == b"SEND bob :x":
+            due.insert(place, "MSG alice bob :x")
+        assert relay.lines(bob) == due
+        assert relay.lines(carl) == (["MSG alice carl :"] if odd.startswith(b"SEND carl") else [])
+        assert len(relay.lines(alice)) == (odd in (b"X", b"SEND bob", b"SEND bo"))

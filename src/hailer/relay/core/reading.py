@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _P = ord("P")
 
+
 def block_taker(block: bytes) -> Callable[[Relay, Session, bytes], bool]:
     """What takes a block of lines as a whole, if its first line is any sign."""
     return post_block if block[0] == _P else send_block

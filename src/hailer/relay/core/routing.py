@@ -29,7 +29,7 @@ _HEAD = 256
 """Bytes in which a line's head ends, whatever the names in it."""
 
 _SHORT = 256
-"""Bytes of a line below which searching all text for the next line's head costs less than taking each line."""
+"""Bytes of a line below which a search of all text for heads costs less than taking each line."""
 
 _WIDER = ((256, 16 * BLOCK), (16, 4 * BLOCK), (0, BLOCK))
 """Bytes that are routed together by the number of their receivers: the more receivers, the shorter is each
@@ -108,7 +108,7 @@ def _turn_short(block: bytes, start: bytes, route: Route) -> tuple[int, bytes]:
     Returns:
         How many they are, and the lines to be sent; these are empty if one does not start so.
     """
-    # removing them tells their number: it goes from one to the next by memchr, where count() looks at each byte
+    # removing them tells their number: that goes from one to the next by memchr; count() looks at each byte
     count = len(block) - len(block.replace(b"\n", b""))
     parts = block.split(route.lf_head)
     if len(parts) != count:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 Chunk = bytes | memoryview
 
 BLOCK = 65536
-"""Bytes of lines that are routed together, at first. Not more for all: what a block becomes has to stay in the
-processor's cache."""
+"""Bytes of lines that are routed together, at first. Not more for all: what a block becomes has to stay in
+the processor's cache."""
 
 
 class Route:
