@@ -203,7 +203,7 @@ def _one(
         figures |= _of_server(outcome, used, after, empty)
         others = max(0.0, others - used.busy / (os.cpu_count() or 1))  # the server is no disturbance
     run.others.append(others)
-    if outcome.seconds:
+    if outcome.seconds and not (outcome.failure and not outcome.messages):
         run.results.add(case, subject, number, figures)
     return outcome
 

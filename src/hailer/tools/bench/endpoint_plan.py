@@ -79,7 +79,7 @@ def plan(endpoint: Endpoint, asked: Asked) -> list[tuple[Case, Load]]:
     messages, numbered = messages_of(endpoint, asked)
     expect, answer = _expected(endpoint, asked)
     load = Load(
-        kind="idle",
+        kind="connect",
         messages=messages,
         expect=expect,
         answer=answer,

@@ -143,7 +143,8 @@ class Exact:
         return done
 
     def _wrong(self, came: bytes) -> WrongAnswer:
-        due = self._due[self.place : self.place + len(came)]
+        left = self._size - self.partial  # of the answer that is due
+        due = self._due[self.place : self.place + left]
         at = next(
             (n for n, (one, other) in enumerate(zip(came, due, strict=False)) if one != other), len(due)
         )

@@ -30,6 +30,8 @@ from hailer.tools.bench.wire.poller import READ, WRITE
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from hailer.errors import HailerError
+    from hailer.net.oserrors import Doing
     from hailer.tools.bench.wire.load import Load
 
 __all__ = ["WOULD_BLOCK", "Opening", "Target"]
@@ -95,11 +97,11 @@ class Target:
         sock.setblocking(False)
         return sock
 
-    def error(self, error: OSError, doing: str) -> Exception:
+    def error(self, error: OSError, doing: Doing) -> HailerError:
         """An error of a connection in one sentence."""
         if isinstance(error, ssl.SSLError):
             return explain(error, self.endpoint.address_text, self._name, serving=False)
-        return map_os_error(error, "dial" if doing == "dial" else "receive", self.endpoint.address_text)
+        return map_os_error(error, doing, self.endpoint.address_text)
 
     async def open(self, holder: Opening, sock: socket.socket | None = None) -> None:
         """Make a channel; the holder has the socket from the moment there is one, and closes it.

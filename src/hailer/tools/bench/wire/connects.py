@@ -188,3 +188,7 @@ class Idling(Drive):
     def idle_is_well(self) -> bool:
         """See `Drive`."""
         return True
+
+    def saw_nothing(self) -> bool:
+        """See `Drive`."""
+        return False

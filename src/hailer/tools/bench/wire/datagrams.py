@@ -234,6 +234,10 @@ class DatagramClient:
 class DatagramDrive(Drive):
     """What the loads of datagrams have in common: what does not come is lost, and is no stall."""
 
+    def idle_is_well(self) -> bool:
+        """See `Drive`."""
+        return True
+
     def _drain(self, outcome: Outcome) -> None:
         # What is on its way has its patience; what was lost is known after that.
         give_up = clock() + int(self.load.patience * NANO)
@@ -342,13 +346,9 @@ class DatagramPouring(DatagramDrive):
         return PouringDatagrams(self, sock)
 
 
-class DatagramOpenLoop(OpenLoop, DatagramDrive):
+class DatagramOpenLoop(DatagramDrive, OpenLoop):
     """A fixed rate of datagrams."""
 
     def client(self, sock: socket.socket, opening: Opening) -> DatagramClient:  # noqa: ARG002
         """See `Drive`."""
         return DatagramClient(self, sock)
-
-    def idle_is_well(self) -> bool:
-        """See `Drive`: what does not come is lost."""
-        return True

@@ -7,12 +7,14 @@ socket is ready is the client's matter: one class for each kind of load, in the 
 
 from __future__ import annotations
 
+import errno
 import gc
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hailer.errors import ConnectionLost, HailerError, TimedOut
+from hailer.net.oserrors import reason
 from hailer.tools.bench.wire.answers import make_script
 from hailer.tools.bench.wire.channel import Opening, Target
 from hailer.tools.bench.wire.histogram import Histogram
@@ -38,6 +40,8 @@ _LOOK: Final = 0.25
 
 _DRAIN: Final = 10.0
 """Seconds in which what is under way at the end has to come, however slowly."""
+
+_BROKEN: Final = (errno.ECONNRESET, errno.EPIPE)
 
 _PAUSE: Final = 0.005
 """Seconds after which what had no port or no room is tried again."""
@@ -289,6 +293,8 @@ class Drive:
         self.over = True
         self.ended()
         self._drain(outcome)
+        if self.saw_nothing():
+            raise self.stalled((clock() - start) / NANO)
 
     def began(self) -> None:
         """Start all clients."""
@@ -299,6 +305,10 @@ class Drive:
         """Tell all clients that it is over."""
         for client in list(self.clients.values()):
             client.stop()
+
+    def saw_nothing(self) -> bool:
+        """Say whether the server did nothing at all, not even after the end."""
+        return not (self.down if self.load.reverse else self.messages)
 
     def idle_is_well(self) -> bool:
         """Say whether nothing is due from the server just now, so that its silence says nothing."""
@@ -323,7 +333,7 @@ class Drive:
             if (movement := self._movement()) != seen or self.idle_is_well():
                 seen, moved = movement, now
             elif now - moved > self.load.timeout * NANO:
-                raise self.stalled()
+                raise self.stalled(self.load.timeout)
 
     def _movement(self) -> tuple[int, ...]:
         return (self.up, self.down, self.opened, self.lost)
@@ -353,24 +363,24 @@ class Drive:
                 )
                 return
 
-    def stalled(self) -> HailerError:
+    def stalled(self, seconds: float) -> HailerError:
         """The error for a server that does not go on."""
         waiting = sum(client.waits() for client in self.clients.values())
         return TimedOut(
-            f"{self.target.where} has stopped: nothing came and nothing could be sent for"
-            f" {self.load.timeout:g} seconds, after {self.down} bytes from it and {self.up} to it"
-            f" ({waiting} of {len(self.clients)} clients wait): look at what it does, or at what it expects"
+            f"{self.target.where} does not go on: it answered nothing for {seconds:.2g} seconds, after"
+            f" {self.up} bytes to it and {self.down} from it ({waiting} of {len(self.clients)} clients wait):"
+            " look at what it does, or at what it expects"
         )
 
     def lost_client(self, error: OSError | None) -> HailerError:
         """The error for a connection that the server ended."""
-        if error is not None:
-            found = self.target.error(error, "receive")
-            return found if isinstance(found, HailerError) else ConnectionLost(str(found))
-        return ConnectionLost(
-            f"{self.target.where} closed a connection after {self.messages} answers of all clients:"
-            " look at its limits, or load it with the kind connect if it serves one request on each"
-        )
+        if error is None or error.errno in _BROKEN:
+            how = "closed a connection" if error is None else f"broke a connection ({reason(error)})"
+            return ConnectionLost(
+                f"{self.target.where} {how} after {self.messages} answers to all clients: look at its limits,"
+                " or load it with the kind connect if it serves one request on each"
+            )
+        return self.target.error(error, "receive")
 
     def close(self) -> None:
         """End all connections."""
