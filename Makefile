@@ -4,12 +4,13 @@
 #   make check   lint, types and the dependency contracts
 #   make soak    the long forms of the tests of mail, loss and limits, and fuzzing; an hour or two
 #   make bench   measure the relay beside its peers
+#   make guard-renew   count the instructions of the hot paths anew, which tests/guard holds later ones against
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check soak bench format lock clean
+.PHONY: run test check soak bench guard-renew format lock clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hailer needs Python 3.11 or later: $$($(PYTHON) --version) is older; name another with make PYTHON=python3.12"; exit 1; }
@@ -38,6 +39,11 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m bench $(ARGS)
+
+# For this Python; for others too: make guard-renew PYTHONS="python3.12 python3.13". They need no packages.
+PYTHONS ?= $(BIN)/python
+guard-renew: $(READY)
+	@for python in $(PYTHONS); do PYTHONPATH=src $$python -m tests.guard.counting || exit 1; done
 
 # The lock is made without writing any index address into it.
 lock:
