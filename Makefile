@@ -38,7 +38,7 @@ format: $(READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(READY)
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/hailer bench relay $(ARGS)
 
 # For this Python; for others too: make guard-renew PYTHONS="python3.12 python3.13". They need no packages.
 PYTHONS ?= $(BIN)/python

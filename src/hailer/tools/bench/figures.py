@@ -54,6 +54,8 @@ _SHARE: Final = (Scale(1, "of a core"),)
 _COUNT: Final = (Scale(1, ""),)
 
 _ALL: Final = (
+    Figure("offered_per_s", "Messages due", "neither", _RATE),
+    Figure("kept_up", "Messages delivered of those that were due", "more", (Scale(0.01, "%"),), shown=False),
     Figure("messages_per_s", "Messages delivered", "more", _RATE),
     Figure("bytes_per_s", "Bytes delivered", "more", _BYTES),
     Figure("up_per_s", "Bytes to the server", "more", _BYTES),
@@ -67,6 +69,7 @@ _ALL: Final = (
     Figure("p99_us", "Latency, 99 % within", "less", _TIME),
     Figure("p999_us", "Latency, 99.9 % within", "less", _TIME),
     Figure("max_us", "Latency, longest", "less", _TIME, shown=False),
+    Figure("late_us", "The load's own lateness, 99 % within", "neither", _TIME),
     Figure("jitter_us", "Jitter", "less", _TIME),
     Figure("connect_p50_us", "Time to connect, median", "less", _TIME),
     Figure("connect_p99_us", "Time to connect, 99 % within", "less", _TIME),
@@ -79,6 +82,7 @@ _ALL: Final = (
     Figure("involuntary_switches", "Context switches for others' turns", "less", _A_MESSAGE, shown=False),
     Figure("accepts_per_s", "Connections accepted", "more", _RATE),
     Figure("logins_per_s", "Logins, one after the other", "more", _RATE),
+    Figure("start_ms", "Time to start", "less", (Scale(1, "ms"),)),
     Figure("load_busy", "Busy: the load", "neither", _SHARE, shown=False),
     Figure("subject_busy", "Busy: what is measured", "neither", _SHARE, shown=False),
     Figure("others", "Busy: other programs", "neither", (Scale(0.01, "% of all cores"),), shown=False),

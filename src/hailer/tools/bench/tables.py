@@ -78,8 +78,10 @@ def shown_figures(results: Results) -> list[Figure]:
 def tables(results: Results) -> list[Table]:
     """One table for each figure; one for all of them where a single subject had a few cases."""
     if len(results.subjects) == 1 and len(results.cases) <= _FEW:
-        return [_of_all_figures(results)] if results.rows else []
-    return [_of_figure(results, each) for each in shown_figures(results)]
+        found = [_of_all_figures(results)] if results.rows else []
+    else:
+        found = [_of_figure(results, each) for each in shown_figures(results)]
+    return found + _of_goals(results)
 
 
 def _of_figure(results: Results, shown: Figure) -> Table:
@@ -142,6 +144,22 @@ def _of_all_figures(results: Results) -> Table:
         if any(stars) and STAR not in table.notes:
             table.notes.append(STAR)
     return table
+
+
+def _of_goals(results: Results) -> list[Table]:
+    """What the relay ought to reach, beside what it did, if any of that was measured."""
+    if results.kind != "relay":
+        return []
+    from hailer.tools.bench.relay.goals import verdicts  # noqa: PLC0415 (for this kind alone)
+
+    found = verdicts(results)
+    if not found:
+        return []
+    head = ["goal for hailer", "figure", "to reach", "measured", ""]
+    table = Table("Goals", head, [each.texts() for each in found])
+    if any(each.load_was_limit for each in found):
+        table.notes.append(_STAR)
+    return [table]
 
 
 def star(results: Results, case_title: str, subject_name: str, shown: Figure) -> str:

@@ -70,10 +70,12 @@ def measure(party: Party, size: int, seconds: float, pid: int | None) -> list[Ou
         meter = Meter(pid)
         pacing = pace(few if of == "pipeline" else party, rate, seconds, spin=spin)
         figures = meter.read(pacing.delivered, pacing.took)
+        # What was offered says nothing about the relay, unless it does not keep up with it.
+        kept_up = figures.pop("messages_per_s") / rate
         curve = curve_of(spread(pacing.arrivals, pacing.interval))
         late = percentiles_of(curve_of(spread(pacing.departures, pacing.interval)))
         figures |= percentiles_of(curve)
-        figures |= {"offered_per_s": round(rate, 1), "late_us": late["p99_us"]}
+        figures |= {"offered_per_s": round(rate, 1), "kept_up": round(kept_up, 4), "late_us": late["p99_us"]}
         outcomes.append(Outcome(figures, curve, part))
     return outcomes
 

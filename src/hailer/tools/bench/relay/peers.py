@@ -28,6 +28,7 @@ __all__ = [
     "Peer",
     "PeerError",
     "build_floor",
+    "filesystem",
     "find_mosquitto",
     "find_nats",
     "find_peers",
@@ -347,6 +348,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def filesystem(folder: Path) -> str:
+    """The kind of file system that a folder is on and its device, where Linux tells it."""
+    try:
+        lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return "a file system that this system does not tell"
+    place = folder.resolve()
+    mounts = [fields for fields in lines if place.is_relative_to(fields[1])]
+    device, _, kind = max(mounts, key=lambda fields: len(fields[1]))[:3]
+    return f"{kind}, {device}"
+
+
 def free_port() -> int:
     """A TCP port of loopback that nobody uses now."""
     with socket.socket() as probe:
@@ -371,7 +384,5 @@ def wait_until_open(process: subprocess.Popen[bytes], port: int, log: Path) -> N
             return
     said = log.read_text(errors="replace").strip().splitlines()[-3:]
     ended = process.poll()
-    fate = (
-        f"it accepted no connection within {START_TIMEOUT:g} s" if ended is None else f"it ended with {ended}"
-    )
+    fate = f"accepted no connection within {START_TIMEOUT:g} s" if ended is None else f"ended with {ended}"
     raise PeerError(f"the relay {fate}; it said: {' / '.join(said) or 'nothing'}")
