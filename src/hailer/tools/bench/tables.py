@@ -158,7 +158,7 @@ def _of_goals(results: Results) -> list[Table]:
     head = ["goal for hailer", "figure", "to reach", "measured", ""]
     table = Table("Goals", head, [each.texts() for each in found])
     if any(each.load_was_limit for each in found):
-        table.notes.append(_STAR)
+        table.notes.append(STAR)
     return [table]
 
 
