@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hailer.relay import grammar
 from hailer.relay.core import commands
 from hailer.relay.core.posting import post_block
-from hailer.relay.core.routing import send_block
+from hailer.relay.core.routing import send_block, send_counted
 from hailer.relay.core.session import BLOCK
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
@@ -101,11 +101,17 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
     """
     while start < end and not session.holders and not session.closing:
         stop = data.find(b"\n", start)
-        # a SEND among other commands still takes the short way
-        is_send = session.online and data.startswith(b"SEND ", start) and stop - start < MAX_TEXT
-        if is_send and send_block(relay, session, data[start : stop + 1]):
-            start = stop + 1
-            continue
+        if session.online and data.startswith(b"SEND ", start):
+            # a SEND among other commands, or counted ones, still takes a short way
+            if data.find(b":", start, stop) < 0:
+                after = send_counted(relay, session, data, start, stop)
+            elif stop - start < MAX_TEXT and send_block(relay, session, data[start : stop + 1]):
+                after = stop + 1
+            else:
+                after = 0
+            if after:
+                start = after
+                continue
         line = data[start:stop]
         begin, start = start, stop + 1
         if line.endswith(b"\r"):

@@ -78,23 +78,65 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
         if count > _MOST_TO_ONE:
             return False
         session.block = BLOCK
-    counters = relay.counters
-    counters.received += count
-    counters.commands += count
-    if room is not None:
-        broadcast(relay, session, room, chunk, b"", count)
-    else:
-        if target.careful:
-            deliver(relay, session, target, chunk, b"", count)
-            return True
-        counters.delivered += count
-        if not target.chunks:
-            relay.dirty.append(target)
-        target.chunks.append(chunk)
-        target.waiting += len(chunk)
-        if target.waiting > relay.outboxes.limit:
-            relay.outboxes.hold(session, target)
+    relay.counters.received += count
+    relay.counters.commands += count
+    _pass_on(relay, session, route, chunk, b"", count)
     return True
+
+
+def send_counted(relay: Relay, session: Session, data: bytes, start: int, stop: int) -> int:
+    """Deliver one SEND with a counted payload, if it is all there and nothing speaks against it.
+
+    Args:
+        relay: the core.
+        session: the sender, logged in.
+        data: what holds it.
+        start: where its line begins.
+        stop: where the line's LF is.
+
+    Returns:
+        The place after it; 0 if it is something else: then nothing was done.
+    """
+    line = data[start:stop]
+    digits = line[line.rfind(b" ") + 1 :]
+    if len(digits) > 9 or not digits.isdigit():
+        return 0
+    count, begin = int(digits), stop + 1
+    head = line[: -len(digits)]
+    route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
+    if route is None or not 0 < count <= relay.limits.payload or len(data) - begin < count:
+        return 0
+    if not (route.target.online if route.room is None else session in route.room.members):
+        return 0
+    payload = data[begin : begin + count]
+    relay.counters.received += 1
+    relay.counters.commands += 1
+    if grammar.is_text(payload):
+        _pass_on(relay, session, route, b"%s%s\n" % (route.prefix, payload), b"", 1)
+    else:
+        _pass_on(relay, session, route, b"%s%d\n" % (route.prefix[:-1], count), payload, 1)
+    return begin + count
+
+
+def _pass_on(relay: Relay, session: Session, route: Route, chunk: bytes, raw: bytes, count: int) -> None:
+    """Queue messages for the name or the room that a route leads to; see `deliver`."""
+    if route.room is not None:
+        broadcast(relay, session, route.room, chunk, raw, count)
+        return
+    target = route.target
+    if target.careful:
+        deliver(relay, session, target, chunk, raw, count)
+        return
+    relay.counters.delivered += count
+    if not target.chunks:
+        relay.dirty.append(target)
+    target.chunks.append(chunk)
+    target.waiting += len(chunk)
+    if raw:
+        target.chunks.append(raw)
+        target.waiting += len(raw)
+    if target.waiting > relay.outboxes.limit:
+        relay.outboxes.hold(session, target)
 
 
 def _turn_short(block: bytes, start: bytes, route: Route) -> tuple[int, bytes]:
