@@ -127,8 +127,11 @@ def command(
     # Told to end, it has to end the servers first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with Progress(loads, quiet=notes.level < 0) as progress:
-        measure(plan, results, progress, message=None if message is None else message.encode() + b"\n")
-    publish(results, wanted, notes)
+        said = None if message is None else message.encode() + b"\n"
+        interrupted = not measure(plan, results, progress, message=said)
+    if interrupted and not results.rows:
+        raise KeyboardInterrupt
+    publish(results, wanted, notes, interrupted=interrupted, failed=not results.rows)
 
 
 def _check_service(name: str) -> None:

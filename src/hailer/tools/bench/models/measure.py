@@ -54,7 +54,7 @@ def all_cores() -> int:
     return count - 1 if count > 2 else count
 
 
-def measure(plan: Plan, results: Results, progress: Progress, *, message: bytes | None = None) -> None:
+def measure(plan: Plan, results: Results, progress: Progress, *, message: bytes | None = None) -> bool:
     """Measure everything; what fails becomes a note, and Ctrl-C keeps what there is.
 
     Args:
@@ -62,6 +62,9 @@ def measure(plan: Plan, results: Results, progress: Progress, *, message: bytes 
         results: where the figures go, its conditions and its reading too.
         progress: told about each load.
         message: what clients send, None for numbered lines.
+
+    Returns:
+        Whether it came to its end, rather than to Ctrl-C.
     """
     raise_descriptor_limit()
     run = _Run(plan, results, progress, message)
@@ -69,7 +72,10 @@ def measure(plan: Plan, results: Results, progress: Progress, *, message: bytes 
         run.all()
     except KeyboardInterrupt:
         results.notes.append(f"interrupted after {run.done} of {run.total} measurements: those are here")
-    run.conclude()
+        return False
+    finally:
+        run.conclude()
+    return True
 
 
 @dataclass
@@ -96,7 +102,8 @@ class _Run:
             for number in range(1, self.plan.rounds + 1):
                 # Forwards and backwards, so that a drift of the machine does not favour a place in the row.
                 for setup in self.plan.setups[:: 1 if number % 2 else -1]:
-                    if setup.transport == "tls" and certificate is None:
+                    without = setup.transport == "tls" and certificate is None
+                    if without or (setup.at_rest().title, setup.model) in self._failed:
                         self._advance(len(setup.loads))
                         continue
                     self._one_server(setup, number, Path(folder), certificate)
@@ -148,6 +155,8 @@ class _Run:
                 outcome = clients.measure(_WARM_UP, warmup=0.0)
                 if outcome.error is not None:
                     raise outcome.error
+                if outcome.interrupted:
+                    raise KeyboardInterrupt
                 before = served.usage()
                 outcome = clients.measure(self.plan.seconds, warmup=0.0)
                 used = served.usage().since(before)
@@ -160,7 +169,6 @@ class _Run:
         if outcome.error is not None or not outcome.messages:
             self._note(setup, case.title, str(outcome.error or "no message was answered in the time"))
             return
-
         figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
         figures["subject_busy"] = round(used.cpu / outcome.seconds, 3)
         figures["others"] = watch.others()
