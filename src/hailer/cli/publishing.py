@@ -12,6 +12,7 @@ import click
 
 from hailer.cli.notes import OutputError, output_error
 from hailer.errors import StoreError, UsageError
+from hailer.text import printable
 from hailer.tools.bench.results import load
 from hailer.tools.bench.tables import as_markdown, as_text, text_of
 
@@ -126,9 +127,10 @@ def _show(results: Results, comparison: Comparison | None, wanted: Wanted, notes
     if comparison is not None:
         for warning in comparison.warnings:
             notes.note(warning)
-        _print(
-            "".join("\n" + text_of(table, width if on_terminal else None) for table in comparison.tables())
-        )
+        _print("".join("\n" + text_of(table, width) for table in comparison.tables()))
+        same = comparison.unchanged()
+        if same:
+            _print("\n".join(["", *map(printable, same), ""]))
     if not wanted.plots or not on_terminal:
         return
     from hailer.tools.bench import terminal  # noqa: PLC0415 (only there)

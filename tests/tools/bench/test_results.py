@@ -177,9 +177,10 @@ def test_a_unit_fits_the_smallest_value() -> None:
     rate = FIGURES["messages_per_s"]
     assert rate.scale([95_800, 71_618_000]).unit == "thousand a second"
     assert rate.scale([5, 71_618_000]).unit == "a second"
-    assert rate.scale([0, 2_000_000]).unit == "million a second"
+    assert rate.scale([0, 20_000_000]).unit == "million a second"
+    assert rate.scale([9_999]).unit == "a second"
     assert rate.scale([]).unit == "a second"
-    assert FIGURES["p99_us"].scale([1500]).unit == "ms"
+    assert FIGURES["p99_us"].scale([15_000]).unit == "ms"
 
 
 def test_a_figure_that_is_not_known_is_shown_under_its_name() -> None:

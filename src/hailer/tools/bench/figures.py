@@ -38,9 +38,9 @@ class Figure:
     shown: bool = True
 
     def scale(self, values: Iterable[float]) -> Scale:
-        """The unit for these values: the largest in which the smallest of them is still 1 or more."""
+        """The unit for these values: the largest in which the smallest of them is still 10 or more."""
         least = min((abs(value) for value in values if value), default=0.0)
-        fitting = [scale for scale in self.scales if least >= scale.divisor]
+        fitting = [scale for scale in self.scales if least >= 10 * scale.divisor]
         return fitting[-1] if fitting else self.scales[0]
 
 

@@ -159,7 +159,7 @@ def lines(
         better: which way is better.
         tick: writes a number of what goes across.
     """
-    xs = sorted({x for each in curves for x, _ in each.points})
+    xs = sorted({x for each in curves for x, _ in each.points}) or [0.0]
     ys = [y for each in curves for _, y in each.points]
     log_x = len(xs) > 1 and xs[0] > 0 and xs[-1] >= 10 * xs[0]
     log_y = min(ys, default=1.0) > 0 and max(ys, default=1.0) >= _APART * min(ys, default=1.0)

@@ -198,7 +198,7 @@ def as_text(results: Results, width: int | None = None) -> str:
         width: columns of the terminal; wider tables go on below. None for no limit.
     """
     lines = [f"{printable(key)}: {printable(text)}" for key, text in results.conditions.items()]
-    lines += [_subject_line(name, *rest) for name, *rest in subjects_of(results)]
+    lines += [_subject_line(*each) for each in subjects_of(results)]
     for table in tables(results):
         lines += ["", text_of(table, width).rstrip("\n")]
     if results.notes:
