@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 RATES = {"thread": 1000.0, "epoll": 3000.0}
 
 
-def models(rates: dict[str, float], *, interrupted: bool = False, failed: bool = False) -> click.Command:
+def measuring(rates: dict[str, float], *, interrupted: bool = False, failed: bool = False) -> click.Command:
     """A subcommand that measures nothing and finds these rates."""
 
-    @bench("models", known=("thread", "epoll"), example="hailer bench models")
+    @bench("endpoint", known=("thread", "epoll"), example="hailer bench endpoint")
     def command(wanted: Wanted, notes: Notes) -> None:
         """Measure."""
-        results = Results("models", wanted.command, {"length": wanted.length, "seconds": str(wanted.seconds)})
+        conditions = {"length": wanted.length, "seconds": str(wanted.seconds)}
+        results = Results("endpoint", wanted.command, conditions)
         for name in wanted.only or rates:
             for number in range(1, (wanted.rounds or 2) + 1):
                 results.add(Case("echo", "echo"), Subject(name), number, {"messages_per_s": rates[name]})
@@ -42,7 +43,7 @@ def models(rates: dict[str, float], *, interrupted: bool = False, failed: bool =
 
 
 def run(*args: str, command: click.Command | None = None) -> Result:
-    return CliRunner().invoke(command or models(RATES), args)
+    return CliRunner().invoke(command or measuring(RATES), args)
 
 
 def test_results_are_tables_on_standard_output() -> None:
@@ -91,18 +92,18 @@ def test_files_are_written(tmp_path: Path) -> None:
 
 
 def test_json_or_markdown_may_be_all_of_standard_output() -> None:
-    assert json.loads(run("--json", "-").stdout)["kind"] == "models"
-    assert run("--markdown", "-").stdout.startswith("# The models of concurrency\n")
+    assert json.loads(run("--json", "-").stdout)["kind"] == "endpoint"
+    assert run("--markdown", "-").stdout.startswith("# An endpoint under load\n")
 
 
 def test_a_file_that_cannot_be_written_does_not_cost_the_results(tmp_path: Path) -> None:
     wanted: list[Wanted] = []
 
-    @bench("models", known=(), example="hailer bench models")
+    @bench("endpoint", known=(), example="hailer bench endpoint")
     def command(wanted: Wanted, notes: Notes) -> None:
         """Measure."""
         (tmp_path / "gone").rmdir()
-        results = Results("models", "")
+        results = Results("endpoint", "")
         results.add(Case("echo", "echo"), Subject("thread"), 1, {"messages_per_s": 1})
         publish(results, wanted, notes)
 
@@ -119,7 +120,7 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_results(tmp_path: Path)
 def test_older_results_are_compared_with(tmp_path: Path) -> None:
     old = str(tmp_path / "old.json")
     run("--json", old)
-    faster = run("--compare", old, command=models({"thread": 2000.0, "epoll": 3000.0}))
+    faster = run("--compare", old, command=measuring({"thread": 2000.0, "epoll": 3000.0}))
     assert "thread: echo  1,000  2,000     2.00   ± 2%  better\n" in faster.stdout
     assert "Messages delivered: 1 of 2 within the noise" in faster.stdout
     assert faster.exit_code == 0
@@ -130,7 +131,7 @@ def test_older_results_are_compared_with(tmp_path: Path) -> None:
 def test_what_became_worse_than_is_allowed_fails(tmp_path: Path, share: str, code: int) -> None:
     old = str(tmp_path / "old.json")
     run("--json", old)
-    slower = models({"thread": 700.0, "epoll": 3000.0})
+    slower = measuring({"thread": 700.0, "epoll": 3000.0})
     done = run("--compare", old, "--fail-below", share, command=slower)
     assert done.exit_code == code
     assert ("Messages delivered of thread, echo is 0.70 of what it was" in done.stderr) == bool(code)
@@ -140,23 +141,23 @@ def test_results_of_another_kind_are_refused_before_the_work_begins(tmp_path: Pa
     Results("relay", "").save(tmp_path / "relay.json")
     error = run("--compare", str(tmp_path / "relay.json")).exception
     assert isinstance(error, UsageError)
-    assert "no results of hailer bench models" in str(error)
+    assert "no results of hailer bench endpoint" in str(error)
 
 
 def test_an_early_end_and_failures_show_what_there_is_and_have_their_codes() -> None:
-    done = run(command=models(RATES, interrupted=True))
+    done = run(command=measuring(RATES, interrupted=True))
     assert (done.exit_code, "3,000" in done.stdout) == (130, True)
-    assert run(command=models(RATES, failed=True)).exit_code == 1
+    assert run(command=measuring(RATES, failed=True)).exit_code == 1
 
 
 def test_the_command_to_repeat_it_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/hailer", "bench", "models", "--html", "a page.html"])
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/hailer", "bench", "endpoint", "--html", "a page.html"])
     done = run("--json", "-")
-    assert json.loads(done.stdout)["command"] == "hailer bench models --html 'a page.html'"
+    assert json.loads(done.stdout)["command"] == "hailer bench endpoint --html 'a page.html'"
 
 
 def test_how_long_it_will_take_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    @bench("models", known=(), example="x")
+    @bench("endpoint", known=(), example="x")
     def command(wanted: Wanted, notes: Notes) -> None:
         """Measure."""
         announce(150, 60, wanted, notes)
