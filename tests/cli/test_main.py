@@ -54,6 +54,8 @@ def test_version(hailer: Run) -> None:
             ["asyncio", "socket", "prompt_toolkit", "hailer.runtime", "hailer.cli.connect", "tomllib"],
         ),
         (["who", "--help"], ["asyncio", "prompt_toolkit", "hailer.runtime", "hailer.cli.connect", "tomllib"]),
+        (["bench", "--help"], ["asyncio", "psutil", "hailer.tools", "hailer.cli.publishing", "tomllib"]),
+        *((["bench", name, "--help"], ["asyncio", "psutil", "plotext", "tomllib"]) for name in benches()),
     ],
 )
 def test_imports_only_what_it_needs(args: list[str], unwanted: list[str]) -> None:

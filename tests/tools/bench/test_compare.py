@@ -89,6 +89,13 @@ def test_what_differs_in_subjects_and_loads_is_told() -> None:
     ]
 
 
+def test_two_servers_are_compared_if_each_was_measured_alone() -> None:
+    old, new = results(100, 100, subject=Subject("a:1")), results(200, 200, subject=Subject("b:2"))
+    comparison = compare(old, new)
+    assert comparison.changes[0].gain == 2
+    assert comparison.warnings == ["a:1 was measured then, b:2 now"]
+
+
 def test_nothing_in_common_is_told_and_another_kind_is_refused() -> None:
     other = results(1, case=Case("fanout", "fanout"))
     warnings = compare(results(1), other).warnings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hailer.tools.bench import terminal
 from hailer.tools.bench.compare import compare
 from hailer.tools.bench.page import page
-from hailer.tools.bench.pictures import apart, pictures
+from hailer.tools.bench.pictures import apart, latencies, pictures
 from hailer.tools.bench.results import Case, Results, Subject
 from hailer.tools.bench.tables import STAR, as_markdown, as_text, tables
 
@@ -185,6 +185,19 @@ def test_many_bars_are_shown_apart_by_load_and_transport() -> None:
 
 def test_figures_that_are_0_throughout_get_no_picture() -> None:
     assert {each.figure for each in pictures(endpoint())} == {"messages_per_s", "p99_us"}
+
+
+def test_a_single_bar_is_no_picture() -> None:
+    assert pictures(endpoint(1)) == []
+
+
+def test_curves_end_with_the_longest_latency() -> None:
+    results = endpoint()
+    results.percentiles["1 clients, one message at a time", "tcp://[::1]:7"] = [
+        (50, 10), (90, 90), (99, 90), (99.9, 95), (99.99, 95), (99.999, 95),
+    ]  # fmt: skip
+    ((_, (line,)),) = latencies(results)
+    assert line.points == [(50, 10), (90, 90), (99, 90), (99.9, 95)]
 
 
 def test_what_all_titles_end_with_is_left_out() -> None:

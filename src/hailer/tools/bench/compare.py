@@ -108,16 +108,22 @@ def compare(old: Results, new: Results) -> Comparison:
     """
     if old.kind != new.kind:
         raise UsageError(f"the older results are of bench {old.kind}, not of bench {new.kind}: name others")
-    comparison = Comparison(warnings=_differences(old, new))
+    if len(old.subjects) == len(new.subjects) == 1:
+        alone = old.subjects[0].name  # two servers, or one that moved: they are to be compared all the same
+        names = {new.subjects[0].name: alone}
+    else:
+        names = {each.name: each.name for each in new.subjects}
+    comparison = Comparison(warnings=_differences(old, new, names))
     for figure in shown_figures(new):
         if figure.better == "neither":
             continue
         for subject in new.subjects:
             for case in new.cases:
+                before = (case.title, names[subject.name], figure.name)
                 key = (case.title, subject.name, figure.name)
-                then, now = old.median(*key), new.median(*key)
+                then, now = old.median(*before), new.median(*key)
                 if then is not None and now is not None:
-                    noise = _noise(old.values(*key), then, new.values(*key), now)
+                    noise = _noise(old.values(*before), then, new.values(*key), now)
                     comparison.changes.append(Change(case.title, subject.name, figure, then, now, noise))
     if not comparison.changes:
         comparison.warnings.append("nothing was measured in both: no load and subject is the same")
@@ -131,7 +137,8 @@ def _noise(old: Sequence[float], then: float, new: Sequence[float], now: float) 
     return max(_LEAST_NOISE, apart)
 
 
-def _differences(old: Results, new: Results) -> list[str]:
+def _differences(old: Results, new: Results, names: dict[str, str]) -> list[str]:
+    """Sentences on what is not the same; `names` has the older name of each subject."""
     sentences = []
     for key in dict.fromkeys((*old.conditions, *new.conditions)):
         then, now = old.conditions.get(key, "not told"), new.conditions.get(key, "not told")
@@ -139,10 +146,12 @@ def _differences(old: Results, new: Results) -> list[str]:
             sentences.append(f"{key} differs: {then} then, {now} now")
     before = {each.name: each for each in old.subjects}
     for subject in new.subjects:
-        known = before.get(subject.name)
+        known = before.get(names[subject.name])
         if known is None:
             sentences.append(f"{subject.name} was not measured then")
             continue
+        if known.name != subject.name:
+            sentences.append(f"{known.name} was measured then, {subject.name} now")
         if known.version != subject.version and subject.name != "hailer":
             sentences.append(f"{subject.name} differs: {known.version} then, {subject.version} now")
         if known.settings != subject.settings:

@@ -155,6 +155,9 @@ class Drawing:
 
 _PLANE_HEIGHT: Final = 230
 _LEFT: Final = 62
+_NAME: Final = 20
+"""Characters of a line's name that are shown."""
+
 _APART: Final = 15
 """Pixels between the names at the ends of lines."""
 
@@ -171,7 +174,7 @@ class Plane:
     def __init__(self, title: str, caption: str, curves: Sequence[Line]) -> None:
         self.drawing = Drawing(title, caption)
         self._curves = [each for each in curves if each.points]
-        longest = max((len(cut(each.name, 18)) for each in self._curves), default=0)
+        longest = max((len(cut(each.name, _NAME)) for each in self._curves), default=0)
         self._top = self.drawing.height + 4
         self._bottom = self._top + _PLANE_HEIGHT
         self._right = WIDTH - MARGIN - round(longest * CHARACTER) - 14
@@ -237,14 +240,14 @@ class Plane:
         ends.sort(key=lambda end: end[0])
         early = [end for end in ends if end[1] < self._right - 12]
         for y, x, each, colour in early:
-            name = cut(each.name, 18)
+            name = cut(each.name, _NAME)
             self.drawing.text(x + 6, y - 6, name, f"hb-f{colour} hb-small hb-halo", full=each.name)
         ends = [end for end in ends if end not in early]
         places = _spread([end[0] for end in ends], self._top, self._bottom)
         for place, (y, x, each, colour) in zip(places, ends, strict=True):
             if abs(place - y) > 2:
                 self.drawing.line("hb-axis", (x + 4, y), (self._right + 2, place))
-            name = cut(each.name, 18)
+            name = cut(each.name, _NAME)
             self.drawing.text(self._right + 6, place + 4, name, f"hb-f{colour} hb-small", full=each.name)
 
 

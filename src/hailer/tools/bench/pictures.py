@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hailer.tools.bench.figures import Figure, Scale
-    from hailer.tools.bench.results import Case, Results
+    from hailer.tools.bench.results import Case, Curve, Results
 
 __all__ = ["Picture", "apart", "key_cases", "key_pictures", "latencies", "pictures"]
 
@@ -93,7 +93,9 @@ def _measured(results: Results, figure: Figure, cases: Sequence[Case]) -> list[C
     }
     if not any(any(row) for row in medians.values()):
         return []
-    return [case for case in cases if any(value is not None for value in medians[case.title])]
+    measured = [case for case in cases if any(value is not None for value in medians[case.title])]
+    # A single bar says nothing that its number does not.
+    return [] if len(names) == len(measured) == 1 else measured
 
 
 def _bar_plots(results: Results, figure: Figure) -> list[tuple[str, list[Case]]]:
@@ -200,13 +202,21 @@ def _scaled(curves: Sequence[Line], scale: Scale) -> list[Line]:
     return [Line(each.name, [(x, y / scale.divisor) for x, y in each.points], each.colour) for each in curves]
 
 
+def _known(curve: Curve) -> Curve:
+    """A curve up to the longest latency: nothing is known of what is rarer than one in all messages."""
+    end = len(curve)
+    while end > 2 and curve[end - 1][1] == curve[end - 2][1]:
+        end -= 1
+    return curve[:end]
+
+
 def latencies(results: Results, cases: Sequence[Case] | None = None) -> list[tuple[str, list[Line]]]:
     """One plot for each of these cases, or of all; one for all cases of a single subject."""
     names = [subject.name for subject in results.subjects]
     titles = [case.title for case in (results.cases if cases is None else cases)]
     if len(names) == 1:
         curves = [
-            Line(name, results.percentiles[title, names[0]], at)
+            Line(name, _known(results.percentiles[title, names[0]]), at)
             for at, (title, name) in enumerate(zip(titles, apart(titles), strict=True))
             if results.percentiles.get((title, names[0]))
         ]
@@ -214,7 +224,7 @@ def latencies(results: Results, cases: Sequence[Case] | None = None) -> list[tup
     plots = []
     for title in titles:
         curves = [
-            Line(name, results.percentiles[title, name], colour)
+            Line(name, _known(results.percentiles[title, name]), colour)
             for name, colour in _colours(results).items()
             if results.percentiles.get((title, name))
         ]
