@@ -34,7 +34,7 @@ def test_every_byte_is_judged_wherever_it_stands(length: int) -> None:
             text = bytearray(b"a" * (length + 1))
             text[place] = code
             assert controls.is_clean(bytes(text)) is not bad
-            assert controls.is_clean_with_lf(bytes(text)) is (not bad or code == 10)
+            assert controls.clean(bytes(text)) is (not bad or code == 10)
 
 
 @pytest.mark.usefixtures("_way")
@@ -43,7 +43,7 @@ def test_every_control_of_unicode_is_found_and_its_neighbours_are_not(length: in
     for code in (*range(0x300), 0x2028, 0x202E, 0xFFFD, 0x1F600):
         text = ("a" * length + chr(code) + "b").encode()
         assert controls.is_clean(text) is not is_control(chr(code)), code
-        assert controls.is_clean_with_lf(text) is (not is_control(chr(code)) or code == 10), code
+        assert controls.clean(text) is (not is_control(chr(code)) or code == 10), code
 
 
 @pytest.mark.usefixtures("_way")
@@ -53,13 +53,13 @@ def test_every_control_of_unicode_is_found_and_its_neighbours_are_not(length: in
 def test_what_is_no_utf8_is_not_clean(broken: bytes) -> None:
     for length in LENGTHS:
         assert not controls.is_clean(b"a" * length + broken)
-        assert not controls.is_clean_with_lf(b"a" * length + broken + b"\n")
+        assert not controls.clean(b"a" * length + broken + b"\n")
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)), st.sampled_from(LENGTHS))
 def test_both_ways_say_the_same(data: bytes, length: int) -> None:
     text = b"x" * length + data
     with pytest.MonkeyPatch.context() as patch:
-        fast = controls.is_clean(text), controls.is_clean_with_lf(text)
+        fast = controls.is_clean(text), controls.clean(text)
         patch.setattr(controls, "_first_of", None)
-        assert (controls.is_clean(text), controls.is_clean_with_lf(text)) == fast
+        assert (controls.is_clean(text), controls.clean(text)) == fast

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hailer.relay.controls import is_clean, is_clean_with_lf
+from hailer.relay.controls import is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,15 +62,6 @@ def count_of(word: bytes) -> int | None:
 def number_of(word: bytes) -> int | None:
     """The number of an entry of a mailbox that a word says, or None if it is no such word."""
     return int(word) if len(word) <= 18 and _COUNT.fullmatch(word) else None
-
-
-def clean(block: bytes) -> bool:
-    """Tell whether whole lines, each ended by LF, hold nothing but well-formed text.
-
-    Well-formed is UTF-8 without control characters: no CR, NUL, escape, tab, DEL or C1. Checked once
-    for all lines of a read, in C; a block that fails is looked at line by line.
-    """
-    return is_clean_with_lf(block)
 
 
 def is_text(payload: bytes) -> bool:

@@ -37,6 +37,7 @@ from hailer.relay.client.events import (
     Stored,
     Welcome,
 )
+from hailer.relay.controls import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ class ClientProtocol:
         while start < size and self._payload is None:
             end = data.rfind(b"\n", start, start + grammar.MAX_LINE + 1) + 1
             block = data[start:end]
-            if not end or not grammar.clean(block):
+            if not end or not clean(block):
                 break
             used = self._plain(block, events)
             start += used
@@ -184,7 +185,7 @@ class ClientProtocol:
             start = end + 1
             if line.endswith(b"\r"):
                 line = line[:-1]
-            if not grammar.clean(line):
+            if not clean(line):
                 raise _no_relay("control characters or bytes that are no UTF-8", line)
             if line:
                 self._line(line, events)

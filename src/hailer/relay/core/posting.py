@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
+from hailer.relay.controls import clean
 
 if TYPE_CHECKING:
     from hailer.relay.core.mailbox import Mailbox, Poster
@@ -34,7 +35,7 @@ def post_block(relay: Relay, session: Session, block: bytes) -> bool:
         return False
     if session.crlf:
         block = block.replace(b"\r\n", b"\n")
-    if not grammar.clean(block):
+    if not clean(block):
         return False
     lines = block.split(b"\n")
     lines.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
+from hailer.relay.controls import clean
 from hailer.relay.core import commands
 from hailer.relay.core.posting import post_block
 from hailer.relay.core.routing import send_block, send_counted
@@ -120,7 +121,7 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
                 session.crlf = session.careful = True
         if not line:
             continue
-        if not grammar.clean(line):
+        if not clean(line):
             verb = grammar.shown_verb(line.split(b" ", 1)[0])
             why = b"not UTF-8, or control characters; send such bytes counted (see HELP)"
             relay.fail(session, b"bad-text", verb, why)

@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from hailer.relay import grammar
+from hailer.relay.controls import clean
 from hailer.relay.core.session import BLOCK, Route
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
     if route is None or not colon:
         return False
-    if not grammar.clean(block):
+    if not clean(block):
         return False
     target, room = route.target, route.room
     if not (target.online if room is None else session in room.members):
