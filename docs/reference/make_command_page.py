@@ -10,14 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hailer.cli.bench import benches
+from hailer.cli.bench import BENCHES
 from hailer.cli.group import VERBS
 
 
 def page() -> str:
     """The whole page."""
     parts = ["# The command\n\nMade from `--help` by make_command_page.py; a test keeps it true.\n"]
-    for verb in ((), *((verb,) for verb in VERBS), *(("bench", name) for name in benches())):
+    for verb in ((), *((verb,) for verb in VERBS), *(("bench", name) for name in BENCHES)):
         run = [sys.executable, "-m", "hailer", *verb, "--help"]
         environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
         text = subprocess.run(run, capture_output=True, text=True, check=True, env=environment).stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hailer.cli import relay as relay_verb
-from hailer.cli.bench import benches
+from hailer.cli.bench import BENCHES
 from hailer.cli.exits import exit_code
 from hailer.cli.group import VERBS
 from hailer.errors import (
@@ -55,7 +55,7 @@ def test_version(hailer: Run) -> None:
         ),
         (["who", "--help"], ["asyncio", "prompt_toolkit", "hailer.runtime", "hailer.cli.connect", "tomllib"]),
         (["bench", "--help"], ["asyncio", "psutil", "hailer.tools", "hailer.cli.publishing", "tomllib"]),
-        *((["bench", name, "--help"], ["asyncio", "psutil", "plotext", "tomllib"]) for name in benches()),
+        *((["bench", name, "--help"], ["asyncio", "psutil", "plotext", "tomllib"]) for name in BENCHES),
     ],
 )
 def test_imports_only_what_it_needs(args: list[str], unwanted: list[str]) -> None:
@@ -79,7 +79,7 @@ def test_help(hailer: Run, flag: str) -> None:
     assert done.stdout.endswith(b"Example:\n  hailer relay &\n  hailer chat ann\n")
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *(f"bench {name}" for name in benches())])
+@pytest.mark.parametrize("verb", [*VERBS, *(f"bench {name}" for name in BENCHES)])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_of_each_verb_ends_with_an_example(hailer: Run, verb: str, flag: str) -> None:
     done = hailer(*verb.split(), flag)

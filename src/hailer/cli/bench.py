@@ -16,7 +16,6 @@ import sys
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import click
@@ -32,12 +31,13 @@ if TYPE_CHECKING:
     from hailer.cli.notes import Notes
     from hailer.tools.bench.results import Results
 
-__all__ = ["BENCHES", "Wanted", "announce", "bench", "benches", "chosen", "command", "publish"]
+__all__ = ["BENCHES", "Wanted", "announce", "bench", "chosen", "command", "publish"]
 
 BENCHES: Final = {
     "relay": "Relays side by side: this one, nats-server, redis, mosquitto and a floor in C.",
     "models": "One service under every model and transport: threads or processes?",
     "endpoint": "A server of yours, whatever it is.",
+    "show": "Nothing: show again what --json wrote.",
 }
 """Each subcommand and its line in the help."""
 
@@ -77,27 +77,20 @@ class Wanted:
         return {"short": short, "normal": normal, "long": long}[self.length]
 
 
-def benches() -> list[str]:
-    """The subcommands that there are."""
-    return [name for name in BENCHES if find_spec(f"hailer.cli.bench_{name}") is not None]
-
-
 class _Benches(click.Group):
     """A group that imports a subcommand's module when that one is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click calls it so)
-        return benches()
+        return list(BENCHES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in benches():
+        if cmd_name not in BENCHES:
             return None
         return cast("click.Command", import_module(f"hailer.cli.bench_{cmd_name}").command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        rows = [(name, BENCHES[name]) for name in benches()]
-        if rows:
-            with formatter.section("What to measure"):
-                formatter.write_dl(rows)
+        with formatter.section("What to measure"):
+            formatter.write_dl(list(BENCHES.items()))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         formatter.write_paragraph()
@@ -109,7 +102,7 @@ class _Benches(click.Group):
     cls=_Benches,
     context_settings=CONTEXT_SETTINGS,
     short_help=VERBS["bench"],
-    subcommand_metavar="relay|models|endpoint ...",
+    subcommand_metavar="|".join(BENCHES) + " ...",
 )
 def command() -> None:
     """Measure on this machine: speed, latency, processor time, memory.
@@ -119,7 +112,9 @@ def command() -> None:
     """
 
 
-def bench(name: str, *, known: Sequence[str], example: str) -> Callable[[Callable[..., None]], click.Command]:
+def bench(
+    name: str, *, known: Sequence[str] = (), example: str, measures: bool = True
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a subcommand with the common options; its docstring is the help.
 
     The function gets ``wanted``, a `Wanted`, and ``notes``, a `Notes`, beside what its own options give.
@@ -128,27 +123,39 @@ def bench(name: str, *, known: Sequence[str], example: str) -> Callable[[Callabl
         name: one of `BENCHES`.
         known: the subjects that --only may name; empty for no such option.
         example: command lines for the end of the help.
+        measures: whether it has the options of a measurement; without, it is to call
+            `hailer.cli.publishing.check` itself.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @wraps(function)
-        def wrapped(*args: Any, short: bool, long: bool, only: str | None = None, **kwargs: Any) -> None:
+        def wrapped(
+            *args: Any,
+            short: bool = False,
+            long: bool = False,
+            seconds: float | None = None,
+            rounds: int | None = None,
+            only: str | None = None,
+            **kwargs: Any,
+        ) -> None:
             if short and long:
                 raise UsageError("--short and --long exclude each other: leave one out")
-            common = {key: kwargs.pop(key) for key in _COMMON}
             wanted = Wanted(
                 length="short" if short else "long" if long else "normal",
+                seconds=seconds,
+                rounds=rounds,
                 only=None if only is None else chosen(only, known, "--only"),
                 command=_command_line(),
-                **common,
+                **{key: kwargs.pop(key) for key in _SHOWING},
             )
-            from hailer.cli.publishing import check  # noqa: PLC0415 (not for --help)
+            if measures:
+                from hailer.cli.publishing import check  # noqa: PLC0415 (not for --help)
 
-            check(wanted, name)
+                check(wanted, name)
             function(*args, wanted=wanted, **kwargs)
 
         decorated: Callable[..., None] = verbosity_options(wrapped)
-        for option in reversed(_options(known)):
+        for option in reversed([*(_measuring(known) if measures else ()), *_showing()]):
             decorated = option(decorated)
         make = click.command(
             name,
@@ -177,29 +184,36 @@ def chosen(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
     return tuple(word for word in known if word in words)
 
 
-_COMMON: Final = ("seconds", "rounds", "json", "html", "svg", "markdown", "compare", "fail_below", "plots")
+_SHOWING: Final = ("json", "html", "svg", "markdown", "compare", "fail_below", "plots")
 
 
-def _options(known: Sequence[str]) -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
-    def option(*names: str, group: str = "", **attributes: Any) -> Callable[..., Any]:
-        return click.option(*names, cls=GroupedOption, group=group, **attributes)
+def _option(*names: str, **attributes: Any) -> Callable[..., Any]:
+    return click.option(*names, cls=GroupedOption, **attributes)
 
-    only = option("--only", metavar="A,B", help=f"Measure only these of {', '.join(known)}.")
+
+def _measuring(known: Sequence[str]) -> list[Callable[..., Any]]:
+    only = _option("--only", metavar="A,B", help=f"Measure only these of {', '.join(known)}.")
     return [
-        option("--short", is_flag=True, help="A quick look: fewer loads, shorter, fewer rounds."),
-        option("--long", is_flag=True, help="All loads, longer, more rounds."),
-        option("--seconds", type=click.FloatRange(0.05, 600), metavar="S", help="Length of one measurement."),
-        option("--rounds", type=click.IntRange(1, 100), metavar="N",
-               help="Measure each so often; the median counts."),
+        _option("--short", is_flag=True, help="A quick look: fewer loads, shorter, fewer rounds."),
+        _option("--long", is_flag=True, help="All loads, longer, more rounds."),
+        _option("--seconds", type=click.FloatRange(0.05, 600), metavar="S",
+                help="Length of one measurement."),
+        _option("--rounds", type=click.IntRange(1, 100), metavar="N",
+                help="Measure each so often; the median counts."),
         *([only] if known else []),
-        option("--json", metavar="FILE", group="Results", help="Write all figures there as JSON; - here."),
-        option("--html", metavar="FILE", group="Results", help="Write a page with tables and plots there."),
-        option("--svg", metavar="DIR", group="Results", help="Write each plot to this directory."),
-        option("--markdown", metavar="FILE", group="Results", help="Write the tables there; - here."),
-        option("--compare", metavar="OLD.json", group="Results", help="Show what changed since then."),
-        option("--fail-below", type=click.FloatRange(0, min_open=True), metavar="RATIO", group="Results",
-               help="Fail if a figure is worse than this share of the older one, beyond the noise."),
-        option("--plots/--no-plots", default=True, group="Results", help="Draw in the terminal, or not."),
+    ]  # fmt: skip
+
+
+def _showing() -> list[Callable[..., Any]]:
+    return [
+        _option("--json", metavar="FILE", group="Results", help="Write all figures there as JSON; - here."),
+        _option("--html", metavar="FILE", group="Results", help="Write a page with tables and plots there."),
+        _option("--svg", metavar="DIR", group="Results", help="Write each plot to this directory."),
+        _option("--markdown", metavar="FILE", group="Results", help="Write the tables there; - here."),
+        _option("--compare", metavar="OLD.json", group="Results", help="Show what changed since then."),
+        _option("--fail-below", type=click.FloatRange(0, min_open=True), metavar="RATIO", group="Results",
+                help="Fail if a figure is worse than this share of the older one, beyond the noise."),
+        _option("--plots/--no-plots", default=True, group="Results", help="Draw in the terminal, or not."),
     ]  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from hailer.cli.bench import Wanted, announce, bench, benches, publish
+from hailer.cli.bench import BENCHES, Wanted, announce, bench, publish
+from hailer.cli.bench_show import command as show
 from hailer.cli.group import run_command
 from hailer.errors import HailerError, UsageError
 from hailer.tools.bench.progress import Progress, duration
@@ -167,11 +168,11 @@ def test_how_long_it_will_take_is_said(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", benches())
+@pytest.mark.parametrize("name", BENCHES)
 def test_each_subcommand_can_be_asked_for_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bench", name, "--help"]) == 0
     told = capsys.readouterr().out
-    for option in ("--short", "--long", "--json", "--html", "--svg", "--markdown", "--compare", "Example:"):
+    for option in ("--json", "--html", "--svg", "--markdown", "--compare", "Example:"):
         assert option in told
 
 
@@ -222,3 +223,15 @@ def test_elsewhere_only_what_is_told_is_shown(capsys: pytest.CaptureFixture[str]
 )
 def test_durations_are_said_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_results_are_shown_again(tmp_path: Path) -> None:
+    old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
+    first = run("--json", old).stdout
+    run("--json", new, command=measuring({"thread": 2000.0, "epoll": 3000.0}))
+    assert run(old, command=show).stdout == first
+    again = run(new, "--compare", old, "--fail-below", "0.5", command=show)
+    assert "new/old" in again.stdout
+    assert again.exit_code == 0
+    assert isinstance(run(str(tmp_path / "none.json"), command=show).exception, UsageError)
+    assert run(old, "--short", command=show).exit_code == 2
