@@ -37,7 +37,9 @@ def check(wanted: Wanted, kind: str) -> None:
         raise UsageError("--json - and --markdown - exclude each other: name a file for one of them")
     for option in ("json", "html", "markdown"):
         name = getattr(wanted, option)
-        if name is None or (name == "-" and option != "html"):
+        if name == "-" and option == "html":
+            raise UsageError("--html writes a file: name one, such as bench.html")
+        if name in {None, "-"}:
             continue
         path = Path(name)
         if path.is_dir():

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
+from fcntl import ioctl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +77,7 @@ def test_options_say_what_to_measure() -> None:
         (["--json", "-", "--markdown", "-"], "exclude each other"),
         (["--json", "/no/such/place.json"], "cannot be written"),
         (["--html", "/"], "is a directory"),
+        (["--html", "-"], "name one, such as"),
         (["--svg", "/dev/null/plots"], "is no directory"),
         (["--compare", "/no/such/file.json"], "cannot be read"),
         (["--fail-below", "0.9"], "give --compare"),
@@ -179,6 +186,35 @@ def test_each_subcommand_can_be_asked_for_help(name: str, capsys: pytest.Capture
 def test_a_subcommand_that_there_is_not_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bench", "everything"]) == 2
     assert "everything" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "drawn"), [("--plots", True), ("--no-plots", False)])
+def test_a_terminal_gets_bars_and_tables_that_fit(tmp_path: Path, option: str, drawn: bool) -> None:
+    path = tmp_path / "results.json"
+    run("--json", str(path))
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        set_size(theirs, 60)
+        command = [sys.executable, "-m", "hailer", "bench", "show", str(path), option]
+        with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+            os.close(theirs)
+            shown = b""
+            try:
+                while data := screen.read(4096):
+                    shown += data
+            except OSError:  # Linux says so that the other side is closed
+                pass
+            assert process.wait() == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+    text = shown.decode()
+    assert "echo   1,000  3,000" in text
+    assert ("█" in text) is drawn
+    assert max(map(len, text.splitlines())) <= 70  # sentences may be longer than the screen is wide
+
+
+def set_size(terminal: int, columns: int) -> None:
+    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
 
 class Terminal(io.StringIO):
