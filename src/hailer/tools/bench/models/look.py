@@ -52,12 +52,10 @@ class Look:
         return None if case == some else case
 
     def largest(self, figure: str, service: str = "echo") -> Case | None:
-        """The case with the most clients under which several models have a figure."""
-        for clients in reversed(self.counts(service)):
-            case = self.case(service, clients)
-            if len(self.all(case, figure)) > 1:
-                return case
-        return None
+        """The case in which the most models have a figure, and of those with the most clients."""
+        cases = [self.case(service, clients) for clients in self.counts(service)]
+        best = max(cases, key=lambda case: (len(self.all(case, figure)), cases.index(case)), default=None)
+        return best if self.all(best, figure) else None
 
     def first(self, load: str) -> Case | None:
         """The first case of a kind of load."""

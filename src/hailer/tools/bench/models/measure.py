@@ -12,13 +12,13 @@ import psutil
 
 from hailer.errors import HailerError, UsageError
 from hailer.tools.bench.conditions import conditions
-from hailer.tools.bench.machine import Watch, cores_to_use, raise_descriptor_limit
+from hailer.tools.bench.machine import Watch, raise_descriptor_limit
 from hailer.tools.bench.models.plan import MODELS
 from hailer.tools.bench.models.reading import read
 from hailer.tools.bench.models.served import NotMeasured, serving
 from hailer.tools.bench.models.services import WAIT, seconds_of_work
 from hailer.tools.bench.results import Results, Subject
-from hailer.tools.bench.wire import Histogram, LoadProcess, TlsFiles, numbered_lines
+from hailer.tools.bench.wire import Histogram, LoadProcesses, TlsFiles, numbered_lines
 from hailer.tools.bench.wire import Load as WireLoad
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ __all__ = ["all_cores", "measure"]
 
 _WARM_UP: Final = 0.2
 """Seconds of load that do not count: first pages, caches, threads that begin."""
+
+_MOST_WARM_UPS: Final = 5
+"""Times that clients who have had no answer yet are waited for, some 10 seconds each."""
+
+_MOST_LOADS: Final = 4
+"""Processes of the load, each on a core of its own, where there are as many."""
 
 _ENOUGH_TO_TELL: Final = 10
 """Connections from which on what they take is more than what memory varies by itself."""
@@ -148,17 +154,13 @@ class _Run:
             return
         watch = Watch()
         try:
-            with LoadProcess(
-                served.endpoint, self._wire_load(setup, load, certificate), core=cores_to_use().load
-            ) as clients:
+            cores = _load_cores(setup.cores)
+            wire = self._wire_load(setup, load, certificate)
+            with LoadProcesses(served.endpoint, wire, min(len(cores), load.clients), cores=cores) as clients:
                 clients.connect()
-                outcome = clients.measure(_WARM_UP, warmup=0.0)
-                if outcome.error is not None:
-                    raise outcome.error
-                if outcome.interrupted:
-                    raise KeyboardInterrupt
+                _warm_up(clients)
                 before = served.usage()
-                outcome = clients.measure(self.plan.seconds, warmup=0.0)
+                outcome = clients.measure(self.plan.seconds)
                 used = served.usage().since(before)
                 memory = served.memory_kib() if load.kind == "rounds" else None
         except HailerError as error:
@@ -170,7 +172,6 @@ class _Run:
             self._note(setup, case.title, str(outcome.error or "no message was answered in the time"))
             return
         figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
-        figures["subject_busy"] = round(used.cpu / outcome.seconds, 3)
         figures["others"] = watch.others()
         self._others.append(figures["others"])
         if memory is not None:
@@ -252,6 +253,18 @@ class _Run:
         results.reading = read(results)
 
 
+def _warm_up(clients: LoadProcesses) -> None:
+    """Load the server until each client has had an answer: a thousand processes take their time to begin."""
+    for _ in range(_MOST_WARM_UPS):
+        outcome = clients.measure(_WARM_UP)
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if not outcome.notes:  # that some still wait
+            return
+
+
 def _figures(load: Load, outcome: Outcome) -> dict[str, float]:
     """What the clients saw."""
     rate = "accepts_per_s" if load.kind == "connect" else "messages_per_s"
@@ -272,15 +285,25 @@ def _cores(count: int) -> Sequence[int] | None:
     return sorted(os.sched_getaffinity(0))[:count]
 
 
+def _load_cores(servers: int) -> Sequence[int | None]:
+    """The cores for the load: the last ones, of those that the server has not."""
+    if not hasattr(os, "sched_getaffinity"):
+        return (None,)
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[servers:][-_MOST_LOADS:] or allowed[-1:]
+
+
 def _where(plan: Plan) -> str:
-    counts = sorted({setup.cores for setup in plan.setups})
-    cores = cores_to_use()
-    if cores.load is None:
-        return str(cores)
+    if _cores(1) is None:
+        return "server and load were not kept to cores (this system cannot)"
     texts = []
-    for count in counts:
-        chosen = _cores(count) or []
-        names = f"core {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} cores"
-        shared = ", which the load shares" if cores.load in chosen else ""
-        texts.append(f"server kept to {names}{shared}")
-    return "; or ".join(texts) + f"; load kept to core {cores.load}"
+    for count in sorted({setup.cores for setup in plan.setups}):
+        servers, loads = _cores(count) or (), _load_cores(count)
+        shared = ", which they share" if set(servers) & set(loads) else ""
+        texts.append(f"server on {_named(servers)}, load on {_named(loads)}{shared}")
+    return "; ".join(texts)
+
+
+def _named(cores: Sequence[int | None]) -> str:
+    names = [str(core) for core in cores]
+    return f"core {names[0]}" if len(names) == 1 else f"cores {', '.join(names)}"

@@ -47,6 +47,11 @@ _TYPICAL: Final = ("thread", "epoll", "uvloop")
 MANY: Final = 64
 """Clients of the loads that are there to compare services and transports."""
 
+_FEW_PROCESSES: Final = (
+    f"fork was measured with {MANY} clients at most: to begin {CLIENTS[-1]:,} processes takes longer than"
+    " a short run"
+)
+
 _SERVER: Final = 0.5
 _LOAD: Final = 0.7
 """Seconds that a server takes to start and to stop, and a load beside what is measured, about."""
@@ -203,7 +208,11 @@ def make_plan(
                     if reason is not None:
                         notes.append(f"{model} was not measured over {transport}: {reason}")
                         continue
-                    loads = [*_loads(model, transport, sorted(set(numbers)))]
+                    few = clients is None and length == "short" and model == "fork"
+                    wanted = [number for number in numbers if number <= MANY or not few]
+                    if len(wanted) < len(numbers):
+                        notes.append(_FEW_PROCESSES)
+                    loads = [*_loads(model, transport, sorted(set(wanted)))]
                     if connect and count == cores:
                         loads.append(Load("connect", 1))
                     if loads:
