@@ -164,7 +164,10 @@ class DatagramClient:
             if number >= self.number:
                 raise self._wrong(size)
             if number < self.number - _WINDOW:
-                return True  # so late that it counts as lost already
+                # So late that it was taken for lost, and when it left is not known any more.
+                drive.lost -= 1
+                drive.messages += 1
+                return True
             if not left:
                 drive.doubled += 1
                 return True
@@ -266,7 +269,7 @@ def count_lost(drive: Drive, outcome: Outcome) -> None:
     """
     clients = [client for client in drive.clients.values() if isinstance(client, DatagramClient)]
     drive.lost += sum(client.forget() for client in clients)
-    outcome.lost = 0 if drive.load.expect == "none" else drive.lost
+    outcome.lost = 0 if drive.load.expect == "none" else max(0, drive.lost)
     outcome.doubled, outcome.reordered = drive.doubled, drive.reordered
     outcome.jitter = sum(client.jitter for client in clients) / max(1, len(clients)) / NANO
     if drive.load.expect != "none" and drive.sent and not drive.messages:

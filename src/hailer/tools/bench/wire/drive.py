@@ -279,11 +279,14 @@ class Drive:
     def _measure(self, outcome: Outcome, seconds: float, warmup: float) -> None:
         self._begun = 0
         self.over = False
-        self.began()
         start = clock()
         if warmup:
+            self.began()
             self._run(start + int(warmup * NANO))
-        self._begin()
+            self._begin()
+        else:
+            self._begin()
+            self.began()
         end = self._begun + int(seconds * NANO)
         if self.report is None:
             self._run(end)
@@ -322,7 +325,7 @@ class Drive:
         """
         poll, pace = self.poll, self.pace
         now = looked = moved = clock()
-        seen = self._movement()
+        seen = self.movement()
         while now < end:
             wait = pace(now)
             poll(min(wait, (end - now) / NANO) if not self._paused else _PAUSE)
@@ -330,12 +333,13 @@ class Drive:
             if now - looked < _LOOK * NANO:
                 continue
             looked = now
-            if (movement := self._movement()) != seen or self.idle_is_well():
+            if (movement := self.movement()) != seen or self.idle_is_well():
                 seen, moved = movement, now
             elif now - moved > self.load.timeout * NANO:
                 raise self.stalled(self.load.timeout)
 
-    def _movement(self) -> tuple[int, ...]:
+    def movement(self) -> tuple[int, ...]:
+        """What changes while the server does something."""
         return (self.up, self.down, self.opened, self.lost)
 
     def _run_reporting(self, end: int, report: Callable[[Interval], None]) -> None:

@@ -98,7 +98,7 @@ class Histogram:
     def curve(self) -> list[tuple[float, float]]:
         """Percentages and seconds, up to the percentage that the count can bear, and the slowest."""
         count = len(self)
-        known = [percent for percent in PERCENTS if percent == 100 or count * (100 - percent) >= 100]
+        known = [percent for percent in PERCENTS if percent == 100 or count * (100 - percent) > 99.9]
         return list(zip(known, self._seconds_at(known), strict=False))
 
     def _seconds_at(self, percents: list[float]) -> Iterator[float]:

@@ -445,6 +445,10 @@ class OpenLoop(Drive):
             )
         return 0.0
 
+    def movement(self) -> tuple[int, ...]:
+        """See `Drive`: that more can be sent says nothing of who is to answer."""
+        return (self.up,) if self.load.expect == "none" else (self.messages, self.down)
+
     def idle_is_well(self) -> bool:
         """See `Drive`."""
         return not any(client.waits() for client in self.clients.values())
