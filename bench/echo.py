@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING
 
 from bench.echo_report import EchoCell, EchoResults, Slice, render
 from bench.echo_servers import GROUPS, reason_against
-from bench.load import raise_descriptor_limit
-from bench.peers import PeerError, cores_to_use, output_of, pinned, program_at
+from hailer.tools.bench.machine import Usage, cores_to_use, pinned, raise_descriptor_limit
+from hailer.tools.bench.relay.peers import PeerError, output_of, program_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["build_load", "main", "measure_group", "own_group", "processor_seconds"]
+__all__ = ["build_load", "main", "measure_group", "own_group"]
 
 START_TIMEOUT = 60.0  # seconds for a server to say its port, and for a load to connect
 ONE_AT_A_TIME = {"iterative", "prefork"}  # models whose servers leave other connections waiting
@@ -66,23 +66,6 @@ def own_group(command: Sequence[str], core: int | None, log: Path) -> subprocess
         )
 
 
-def processor_seconds(group: int) -> float | None:
-    """Processor time that the threads of a process group have taken; None where the system does not tell.
-
-    From /proc/PID/task/TID/schedstat, in nanoseconds: the ticks of /proc/PID/stat are too coarse for a
-    thousand processes with a few milliseconds each.
-    """
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[2]) == group:
-                for task in folder.joinpath("task").iterdir():
-                    total += int(task.joinpath("schedstat").read_text().split()[0])
-        except (OSError, IndexError):
-            continue  # it has just ended
-    return total / 1e9 if total else None
-
-
 @dataclass
 class Pair:
     """A server that runs, and the load that is connected to it."""
@@ -99,23 +82,17 @@ class Pair:
         Raises:
             PeerError: the server or the load failed.
         """
-        before = processor_seconds(self.server.pid)
+        before = Usage.of(self.server.pid, switches=False)
         assert self.load.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.load.stdin.write(f"{seconds}\n")
             self.load.stdin.flush()
         words = heard(self.load, self.name, self.log, seconds + START_TIMEOUT).split()
-        after = processor_seconds(self.server.pid)
+        spent = Usage.of(self.server.pid, switches=False).since(before).cpu
         messages, length, busy = int(words[0]), float(words[1]), float(words[2])
         if not messages:
             raise PeerError(f"{self.name}: no message came back within {length:.1f} s")
-        spent = None if before is None or after is None else after - before
-        return Slice(
-            messages / length,
-            None if spent is None else spent / messages * 1e6,
-            None if spent is None else spent / length,
-            busy / length,
-        )
+        return Slice(messages / length, spent / messages * 1e6, spent / length, busy / length)
 
 
 def heard(process: subprocess.Popen[str], name: str, log: Path, seconds: float) -> str:
@@ -151,7 +128,7 @@ def paired(name: str, cell: EchoCell, program: Path, results: EchoResults) -> It
     turns = TURNS if cell.connections > 1 and name.partition(":")[2] in ONE_AT_A_TIME else 0
     with ExitStack() as stack:
         command = [sys.executable, "-m", "bench.echo_servers", name]
-        server = own_group(command, results.cores.relay, log)
+        server = own_group(command, results.cores.subject, log)
         stack.callback(stop, server)
         port = heard(server, name, log, START_TIMEOUT)
         numbers = [cell.connections, cell.size, cell.pipeline, turns]

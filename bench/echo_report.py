@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bench.report import cost, installed, processor, rate
+from hailer.tools.bench.conditions import conditions
+from hailer.tools.bench.figures import number
+from hailer.tools.bench.results import BUSY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.peers import Cores
+    from hailer.tools.bench.machine import Cores
 
 __all__ = ["EchoCell", "EchoResults", "Slice", "render"]
-
-BUSY = 0.95  # the share of its core from which on the load counts as the limit
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,14 @@ class Slice:
 
     Attributes:
         messages_per_s: messages that came back.
-        cpu_us: processor time of the server for each, in microseconds, where the system tells it.
+        cpu_us: processor time of the server for each, in microseconds.
         server_busy: the share of a core that the server took.
         load_busy: that of the load.
     """
 
     messages_per_s: float
-    cpu_us: float | None
-    server_busy: float | None
+    cpu_us: float
+    server_busy: float
     load_busy: float
 
 
@@ -67,7 +66,7 @@ class EchoResults:
     def median(self, model: str, cell: EchoCell, name: str, figure: str) -> float | None:
         """The median of a figure over the slices, or None where it was not measured."""
         slices = self.slices.get((model, cell, name), [])
-        values = [value for one in slices if (value := getattr(one, figure)) is not None]
+        values = [getattr(one, figure) for one in slices]
         return statistics.median(values) if values else None
 
     def ratio(
@@ -94,19 +93,27 @@ class EchoResults:
             figure, cpu = (self.median(model, cell, name, what) for what in ("messages_per_s", "cpu_us"))
             if figure is not None:
                 beside = self.ratio(model, cell, (name, floor)) or 0
-                parts.append(f"{name} {rate(figure)}k/s {cpu or 0:.1f} µs ({beside:.2f})")
+                parts.append(f"{name} {number(figure / 1000)}k/s {cpu or 0:.1f} µs ({beside:.2f})")
         return "; ".join(parts)
 
     def conditions(self) -> dict[str, str]:
         """Everything about the machine and the run that the figures depend on."""
-        packages = ", ".join(f"{name} {installed(name)}" for name in ("uvloop", "gevent", "twisted", "trio"))
+        told = conditions(self.cores, libraries=("uvloop", "gevent", "twisted", "trio"))
+        kept = (
+            "hailer",
+            "python",
+            "uvloop",
+            "gevent",
+            "twisted",
+            "trio",
+            "kernel",
+            "processor",
+            "cores",
+            "tuning",
+        )
         return {
             "date": f"{self.started:%Y-%m-%d %H:%M} UTC",
-            "kernel": f"{platform.system()} {platform.release()}, {platform.machine()}",
-            "processor": processor(),
-            "cores": str(self.cores).replace("relay", "server"),
-            "python": f"{platform.python_implementation()} {platform.python_version()}",
-            "libraries": packages,
+            **{name: told[name] for name in kept},
             "rounds": f"{self.rounds} slices of {self.seconds:g} s for each, in turn with its floor; medians",
         }
 
@@ -148,7 +155,7 @@ def render(results: EchoResults) -> str:
     lines += table(
         results,
         rows,
-        lambda model, cell, name: shown(results.median(model, cell, name, "cpu_us"), cost),
+        lambda model, cell, name: shown(results.median(model, cell, name, "cpu_us"), number),
     )
     lines += ["## The same beside the floor of the model: its time divided by the server's", ""]
     lines += table(
@@ -183,7 +190,7 @@ def speed(results: EchoResults, model: str, cell: EchoCell, name: str) -> str:
     load = results.median(model, cell, name, "load_busy")
     server = results.median(model, cell, name, "server_busy")
     limited = load is not None and server is not None and load >= BUSY > server
-    return shown(value, rate) + (r" \*" if limited else "")
+    return shown(value, lambda found: number(found / 1000)) + (r" \*" if limited else "")
 
 
 def ratio(value: float | None) -> str:

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 from bench.echo_floors import FLOORS, READ_SIZE, WORKERS
-from bench.load import raise_descriptor_limit
+from hailer.tools.bench.machine import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import pytest
 from bench.echo import build_load
 from bench.echo_report import EchoCell, EchoResults, Slice, render
 from bench.echo_servers import GROUPS, reason_against
-from bench.peers import Cores
+from hailer.tools.bench.machine import Cores
 
 ROOT = Path(__file__).parents[2]
 
