@@ -1,21 +1,20 @@
-"""`python -m bench echo|durable`: the library's echo servers beside others, and messages that are stored.
+"""`python -m bench echo`: the library's echo servers beside others.
 
-The relay beside others is measured by `hailer bench relay`.
+The relay beside others, and messages that are stored, are measured by `hailer bench relay`.
 """
 
 from __future__ import annotations
 
 import sys
 
-from bench import durable, echo
+from bench import echo
 
 
 def main() -> int:
     """Run the one that is named; returns the exit status."""
-    known = {"echo": echo.main, "durable": durable.main}
-    if len(sys.argv) > 1 and sys.argv[1] in known:
-        return known[sys.argv[1]](sys.argv[2:])
-    print("bench: write python -m bench echo or durable; relays: hailer bench relay", file=sys.stderr)
+    if sys.argv[1:2] == ["echo"]:
+        return echo.main(sys.argv[2:])
+    print("bench: write python -m bench echo; relays: hailer bench relay [--durable]", file=sys.stderr)
     return 2
 
 

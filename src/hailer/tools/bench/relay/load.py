@@ -40,10 +40,12 @@ from hailer.tools.bench.relay.party import LoadError, Party
 from hailer.tools.bench.relay.posting import POSTING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hailer.tools.bench.relay.dialects import Dialect
     from hailer.tools.bench.relay.posting import Posting
 
-__all__ = ["LOADS", "measure"]
+__all__ = ["LOADS", "measure", "tell"]
 
 LOADS: Final = ("pipeline", "scatter", "fanout", "pingpong", "mixed", "mixed-post", "paced", "idle")
 PAIRED: Final = ("pipeline", "pingpong", "paced")
@@ -132,12 +134,8 @@ def main() -> None:
         parser.error("--count is 1 to 99999, --size at least 2, --seconds more than 0")
     if options.load == "mixed-post" and options.dialect not in POSTING:
         parser.error(f"mixed-post is for {', '.join(POSTING)}")
-    if not hasattr(select, "epoll"):
-        sys.exit("the load waits with epoll, which only Linux has: run it there")
-    raise_descriptor_limit()
-    gc.disable()  # a collection in the middle would be taken for the relay's delay
-    try:
-        outcomes = measure(
+    tell(
+        lambda: measure(
             options.load,
             DIALECTS[options.dialect],
             options.port,
@@ -147,6 +145,21 @@ def main() -> None:
             pid=options.pid,
             posting=POSTING[options.dialect] if options.load == "mixed-post" else None,
         )
+    )
+
+
+def tell(measure: Callable[[], list[Outcome]]) -> None:
+    """Measure in this process, which is there for nothing else, and print what comes of it.
+
+    Raises:
+        SystemExit: the load did not do its work, with the reason.
+    """
+    if not hasattr(select, "epoll"):
+        sys.exit("the load waits with epoll, which only Linux has: run it there")
+    raise_descriptor_limit()
+    gc.disable()  # a collection in the middle would be taken for the relay's delay
+    try:
+        outcomes = measure()
     except LoadError as error:
         sys.exit(str(error))
     for outcome in outcomes:

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
     from hailer.tools.bench.relay.dialects import Dialect, Step
 
-__all__ = ["RECEIVE_SIZE", "SEND_SIZE", "Lane", "LoadError", "Party", "hear", "make_window", "polling"]
+__all__ = [
+    "RECEIVE_SIZE",
+    "SEND_SIZE",
+    "Lane",
+    "LoadError",
+    "Party",
+    "converse",
+    "hear",
+    "make_window",
+    "polling",
+]
 
 SEND_SIZE = 64 * 1024
 RECEIVE_SIZE = 128 * 1024
@@ -119,27 +129,7 @@ class Party:
 
     def ask(self, name: str, steps: list[Step]) -> tuple[socket.socket, bytes]:
         """The same, with the group of the last answer, if that has one."""
-        sock, heard, group = None, b"", b""
-        try:
-            sock = socket.create_connection(("127.0.0.1", self.port), timeout=LOGIN_TIMEOUT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for step in steps:
-                heard = b""
-                sock.sendall(step.say)
-                while not (answer := step.answer.search(heard)):
-                    data = sock.recv(65536)
-                    if not data:
-                        raise ConnectionError("it closed the connection")
-                    heard += data
-                group = answer.group(1) if answer.re.groups else b""
-            sock.setblocking(False)
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            raise LoadError(
-                f"{name} could not log in: {error}; the last it heard was {heard[-200:]!r}"
-            ) from None
-        return sock, group
+        return converse(self.port, name, steps)
 
     def settle(self) -> None:
         """Wait until the relay has nothing more to say about the logins (joins, pings, presence).
@@ -195,6 +185,41 @@ class Party:
     def close(self) -> None:
         for lane in self.everybody():
             lane.sock.close()
+
+
+def converse(port: int, name: str, steps: list[Step]) -> tuple[socket.socket, bytes]:
+    """Connect to a port of loopback, say every step and wait for its answer.
+
+    Args:
+        port: where a relay listens.
+        name: who connects, for the error.
+        steps: what is said, and what must come.
+
+    Returns:
+        The connection, which does not block any more, and the group of the last answer, if that has one.
+
+    Raises:
+        LoadError: the relay refused one or said nothing in time.
+    """
+    sock, heard, group = None, b"", b""
+    try:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=LOGIN_TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for step in steps:
+            heard = b""
+            sock.sendall(step.say)
+            while not (answer := step.answer.search(heard)):
+                data = sock.recv(65536)
+                if not data:
+                    raise ConnectionError("it closed the connection")
+                heard += data
+            group = answer.group(1) if answer.re.groups else b""
+        sock.setblocking(False)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        raise LoadError(f"{name} could not log in: {error}; the last it heard was {heard[-200:]!r}") from None
+    return sock, group
 
 
 @contextlib.contextmanager

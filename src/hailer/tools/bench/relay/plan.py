@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Final, Literal
 
 from hailer.tools.bench.relay.dialects import DIALECTS
@@ -105,15 +106,23 @@ class Plan:
     rounds: int
     seconds: float
 
+    def steps(self, peers: Sequence[Peer], files: int | None = None) -> list[tuple[int, Load, Peer]]:
+        """Every measurement, with its round, in order: the relays by turns.
+
+        Args:
+            peers: the relays.
+            files: how many files a process may have open.
+        """
+        rounds = range(1, self.rounds + 1)
+        return [
+            (number, load, peer)
+            for number, load, peer in product(rounds, self.loads, peers)
+            if reason_against(peer, load, files) is None
+        ]
+
     def estimate(self, peers: Sequence[Peer]) -> float:
         """Seconds that all of it takes."""
-        each = [
-            self._seconds_of(load, peer)
-            for load in self.loads
-            for peer in peers
-            if not reason_against(peer, load)
-        ]
-        return self.rounds * sum(each)
+        return sum(self._seconds_of(load, peer) for _, load, peer in self.steps(peers))
 
     def _seconds_of(self, load: Load, peer: Peer) -> float:
         if load.name == "start":

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +24,13 @@ from hailer.tools.bench.relay.plan import STARTS, Load, Plan, reason_against
 from hailer.tools.bench.results import Case, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hailer.tools.bench.progress import Progress
     from hailer.tools.bench.relay.peers import Peer
     from hailer.tools.bench.results import Curve, Results
 
-__all__ = ["Run", "ending_at_sigterm", "measure"]
+__all__ = ["LOAD_TIMEOUT", "Run", "ending_at_sigterm", "measure", "outcomes_of", "spawned", "subject_of"]
 
 LOAD_TIMEOUT: Final = 120.0
 """Seconds for one measurement, logins included; parts of a load and the seconds wanted come on top."""
@@ -62,11 +63,37 @@ class Run:
         if outcome.curve:
             self.curves.setdefault((case.title, peer.name), []).append(outcome.curve)
 
-    def fail(self, what: str, number: int, error: Exception) -> None:
-        """Note that something could not be measured."""
-        self.clean = False
-        self.results.notes.append(f"{what}, round {number} FAILED: {error}")
-        self.progress.tell(f"{what}: {error}")
+    @contextlib.contextmanager
+    def watching(self, peer: Peer, title: str, number: int) -> Iterator[None]:
+        """Tell what is measured meanwhile; note if it cannot be, and how much other programs used."""
+        self.progress.now(f"round {number}, {title}: {peer.name}")
+        watch = Watch()
+        try:
+            yield
+        except (LoadError, PeerError) as error:
+            self.clean = False
+            self.results.notes.append(f"{peer.name}, {title}, round {number} FAILED: {error}")
+            self.progress.tell(f"{peer.name}, {title}: {error}")
+        finally:
+            self.others.append(watch.others())
+
+    def through(self, steps: Sequence[Callable[[], None]]) -> bool:
+        """Do all steps, and put together what is known at the end; Ctrl-C ends it early.
+
+        Returns:
+            Whether it was not interrupted.
+        """
+        made = 0
+        try:
+            for step in steps:
+                step()
+                made += 1
+                self.progress.advance()
+        except KeyboardInterrupt:
+            self.results.notes.append(f"interrupted when {made} of {len(steps)} measurements were made")
+        finally:
+            self.finish()
+        return made == len(steps)
 
     def finish(self) -> None:
         """Put together what is known at the end: the conditions, and curves over all rounds."""
@@ -99,22 +126,12 @@ def measure(plan: Plan, peers: Sequence[Peer], run: Run) -> bool:
             if reason := reason_against(peer, load, files):
                 title = load.cases().get("", Case(load.name, load.name)).title
                 results.notes.append(f"{peer.name} was not measured in {title}: {reason}")
-    made = 0
-    try:
-        for number in range(1, plan.rounds + 1):
-            for load in plan.loads:
-                for peer in peers:
-                    if reason_against(peer, load, files) is None:
-                        measure_one(load, peer, number, plan, run)
-                    made += 1
-                    run.progress.advance()
-    except KeyboardInterrupt:
-        steps = plan.rounds * len(plan.loads) * len(peers)
-        results.notes.append(f"interrupted when {made} of {steps} measurements were made")
-        return False
-    finally:
-        run.finish()
-    return True
+    return run.through(
+        [
+            partial(measure_one, load, peer, number, plan, run)
+            for number, load, peer in plan.steps(peers, files)
+        ]
+    )
 
 
 def subject_of(peer: Peer) -> Subject:
@@ -126,9 +143,7 @@ def measure_one(load: Load, peer: Peer, number: int, plan: Plan, run: Run) -> No
     """Measure one load on one relay, and keep what comes of it."""
     cases = load.cases()
     title = cases[""].title if "" in cases else load.name
-    run.progress.now(f"round {number}, {title}: {peer.name}")
-    watch = Watch()
-    try:
+    with run.watching(peer, title, number):
         if load.name == "start":
             run.keep(cases[""], peer, number, start(peer, run))
             if peer.name == "hailer":
@@ -136,10 +151,6 @@ def measure_one(load: Load, peer: Peer, number: int, plan: Plan, run: Run) -> No
             return
         for outcome in under(load, peer, plan, run):
             run.keep(cases[outcome.part], peer, number, outcome)
-    except (LoadError, PeerError) as error:
-        run.fail(f"{peer.name}, {title}", number, error)
-    finally:
-        run.others.append(watch.others())
 
 
 def under(load: Load, peer: Peer, plan: Plan, run: Run) -> list[Outcome]:
@@ -154,23 +165,44 @@ def under(load: Load, peer: Peer, plan: Plan, run: Run) -> list[Outcome]:
     paced = load.name == "paced"
     seconds = plan.seconds / 2 if paced else plan.seconds
     with running(peer, run.cores.subject, run.folder) as (port, pid):
-        command = [sys.executable, "-m", "hailer.tools.bench.relay.load", load.name, peer.dialect, str(port)]
-        command += ["--pid", str(pid), "--count", str(load.count), "--size", str(load.size)]
-        command += ["--seconds", str(seconds)]
-        with pinned(run.cores.load):
-            try:
-                done = subprocess.run(  # noqa: S603 (this package)
-                    command,
-                    capture_output=True,
-                    text=True,
-                    timeout=LOAD_TIMEOUT + 20 * plan.seconds,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as late:
-                raise LoadError(f"not done after {late.timeout:g} s") from None
-    if done.returncode:
-        raise LoadError((done.stderr.strip().splitlines() or ["the load died without a word"])[-1])
-    return [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
+        told = [load.name, peer.dialect, port, "--pid", pid, "--count", load.count, "--size", load.size]
+        process = spawned("hailer.tools.bench.relay.load", [*told, "--seconds", seconds], run.cores.load)
+        return outcomes_of(process, LOAD_TIMEOUT + 20 * plan.seconds)
+
+
+def spawned(module: str, told: Sequence[object], core: int | None) -> subprocess.Popen[str]:
+    """Start a load in a process of its own.
+
+    Args:
+        module: its name.
+        told: the words of its command line.
+        core: where it runs.
+    """
+    with pinned(core):
+        return subprocess.Popen(  # noqa: S603 (this package)
+            [sys.executable, "-m", module, *map(str, told)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def outcomes_of(process: subprocess.Popen[str], timeout: float) -> list[Outcome]:
+    """Wait for a load, and end it if it takes longer.
+
+    Raises:
+        LoadError: it failed, or was not done in time.
+    """
+    with process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise LoadError(f"not done after {timeout:g} s") from None
+        finally:
+            process.kill()
+    if process.returncode:
+        raise LoadError((err.strip().splitlines() or ["the load died without a word"])[-1])
+    return [Outcome(**json.loads(line)) for line in out.splitlines()]
 
 
 def start(peer: Peer, run: Run) -> Outcome:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bench.dialects import MqttDialect, RedisDialect
+from hailer.tools.bench.relay.dialects import MqttDialect, RedisDialect
+from hailer.tools.bench.relay.posting import Refused
 
-__all__ = ["HailerTaker", "MqttTaker", "NatsTaker", "RedisTaker", "Refused", "Taker"]
-
-
-class Refused(Exception):
-    """The store said no, or something that it must not say."""
+__all__ = ["HailerTaker", "MqttTaker", "NatsTaker", "RedisTaker", "Taker"]
 
 
 class Taker(Protocol):

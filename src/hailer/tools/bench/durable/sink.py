@@ -1,6 +1,6 @@
 """A relay that says STORED at once and stores nothing: what the durable load can do at most.
 
-python -m bench.durable_sink PORT
+python -m hailer.tools.bench.durable.sink PORT
 """
 
 from __future__ import annotations

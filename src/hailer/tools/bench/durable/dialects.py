@@ -10,10 +10,11 @@ import json
 import re
 from typing import Protocol
 
-from bench.dialects import LineDialect, MqttDialect, NatsDialect, RedisDialect, Step
-from bench.durable_takers import HailerTaker, MqttTaker, NatsTaker, RedisTaker, Refused, Taker
+from hailer.tools.bench.durable.takers import HailerTaker, MqttTaker, NatsTaker, RedisTaker, Taker
+from hailer.tools.bench.relay.dialects import LineDialect, MqttDialect, NatsDialect, RedisDialect, Step
+from hailer.tools.bench.relay.posting import Acks, Refused, StoredLines
 
-__all__ = ["DURABLE", "Acks", "DurableDialect", "Posts"]
+__all__ = ["DURABLE", "DurableDialect", "Posts"]
 
 
 class Posts(Protocol):
@@ -49,17 +50,6 @@ class Numbered:
         return self.line * count % tuple(range(first, first + count))
 
 
-class Acks(Protocol):
-    """What one sender hears."""
-
-    def count(self, data: bytes) -> int:
-        """The number of messages that the next bytes of the stream, however cut, say are stored.
-
-        Raises:
-            Refused: they say that something was not stored.
-        """
-
-
 class Ends:
     """An acknowledgement for each message: as many as `end` comes."""
 
@@ -73,23 +63,6 @@ class Ends:
         # Too short to hold a whole end: nothing is counted twice.
         self.tail = data[len(data) - len(self.end) + 1 :]
         return data.count(self.end)
-
-
-class StoredLines:
-    """hailer's cumulative ``STORED n``."""
-
-    def __init__(self) -> None:
-        self.tail, self.stored = b"", 0
-
-    def count(self, data: bytes) -> int:
-        *lines, self.tail = (self.tail + data).split(b"\n")
-        before = self.stored
-        for line in lines:
-            word, _, number = line.partition(b" ")
-            if word != b"STORED" or not number.isdigit() or int(number) < self.stored:
-                raise Refused(f"it said {line[:300]!r}")
-            self.stored = int(number)
-        return self.stored - before
 
 
 class Pubacks:

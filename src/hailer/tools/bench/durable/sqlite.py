@@ -1,6 +1,6 @@
 """What plain SQLite does: rows of a size put in a table, so many a commit, at synchronous=FULL.
 
-    python -m bench.durable_sqlite FILE [--rows N] [--size BYTES] [--seconds S]
+    python -m hailer.tools.bench.durable.sqlite FILE [--rows N] [--size BYTES] [--seconds S]
 
 prints one JSON object. It is the bound of what stands on it: nothing is received, nobody is answered.
 """
@@ -8,23 +8,20 @@ prints one JSON object. It is the bound of what stands on it: nothing is receive
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import sqlite3
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bench.load import Figures
+from hailer.tools.bench.relay.load import tell
+from hailer.tools.bench.relay.meter import Outcome, curve_of, percentiles_of
 
 __all__ = ["commits"]
 
 
-def commits(path: str, rows: int, size: int, seconds: float) -> Figures:
+def commits(path: str, rows: int, size: int, seconds: float) -> Outcome:
     """Commit `rows` rows of `size` bytes again and again for `seconds`; the first quarter does not count.
 
     Returns:
-        `messages_per_s` (rows), and the time of one commit as `p50_us` and `p99_us`.
+        Its figures are `stored_per_s` (rows), or the time of one commit for commits of one row.
     """
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
@@ -47,25 +44,21 @@ def commits(path: str, rows: int, size: int, seconds: float) -> Figures:
         waits.append(clock() - start)
     took = clock() - begin
     database.close()
-    delivered = len(waits) * rows
-    waits.sort()
-    figures: Figures = {"window": rows, "size": size, "delivered": delivered, "seconds": round(took, 3)}
-    figures["messages_per_s"] = round(delivered / took)
-    for percent in (50, 99):
-        figures[f"p{percent}_us"] = round(waits[len(waits) * percent // 100] * 1e6)
-    return figures
+    if rows > 1:
+        return Outcome({"stored_per_s": round(len(waits) * rows / took, 1)})
+    curve = curve_of((wait, 1) for wait in waits)
+    return Outcome(percentiles_of(curve), curve)
 
 
 def main() -> None:
     """Measure once, as told on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.durable_sqlite", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hailer.tools.bench.durable.sqlite", description=__doc__)
     parser.add_argument("file", help="the database, which must not be there")
     parser.add_argument("--rows", type=int, default=1, help="rows of a commit (default 1)")
     parser.add_argument("--size", type=int, default=64, help="bytes of a row (default 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure (default 2)")
     options = parser.parse_args()
-    gc.disable()
-    print(json.dumps(commits(options.file, options.rows, options.size, options.seconds)))
+    tell(lambda: [commits(options.file, options.rows, options.size, options.seconds)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The durable load: senders that keep so many messages in flight, and count what is acknowledged as stored.
+"""The durable load: senders that keep so many messages in flight and count what is acknowledged as stored.
 
-    python -m bench.durable_load DIALECT PORT [--senders N] [--window N] [--every S] [--size BYTES]
+    python -m hailer.tools.bench.durable.load DIALECT PORT [--senders N] [--window N]
+        [--every S] [--size BYTES] [--seconds S] [--pid PID] [--receive]
 
 prints one JSON object. Each sender keeps `--window` messages unacknowledged all the time; with a window of
 1, or with `--every` (seconds from one window to the next), there is one sender, and what it waits is
@@ -12,21 +13,21 @@ acknowledged.
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import select
-import sys
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
-from bench.durable_dialects import DURABLE, DurableDialect
-from bench.durable_party import Receiver, Sender, converse
-from bench.load import Figures, Meter, raise_descriptor_limit
-from bench.party import LoadError
+from hailer.tools.bench.durable.dialects import DURABLE, DurableDialect
+from hailer.tools.bench.durable.party import Receiver, Sender
+from hailer.tools.bench.relay.load import tell
+from hailer.tools.bench.relay.meter import Meter, Outcome, curve_of, percentiles_of
+from hailer.tools.bench.relay.party import LoadError, converse
 
 __all__ = ["measure"]
 
-BOXES = 10  # mailboxes at most; senders share them
+BOXES: Final = 10
+"""Mailboxes at most; senders share them."""
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Span:
     meter: Meter | None = None
     begin: float = field(default_factory=time.perf_counter)
     total: int = 0
-    figures: Figures = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def look(self, total: int) -> None:
         """Begin or end when it is time."""
@@ -96,7 +97,7 @@ def flood(senders: list[Sender], receivers: list[Receiver], window: int, span: S
 
 def one_by_one(
     sender: Sender, window: int, every: float, seconds: float, stall: float, pid: int | None
-) -> Figures:
+) -> Outcome:
     """Send a window, wait until it is stored, then the next; not before `every` seconds are over."""
     waits: list[float] = []
     clock = time.perf_counter
@@ -120,10 +121,10 @@ def one_by_one(
             time.sleep(every - (now - start))
     assert meter is not None
     figures = meter.read(len(waits) * window, clock() - begin)
-    waits.sort()
-    for percent in (50, 99):
-        figures[f"p{percent}_us"] = round(waits[len(waits) * percent // 100] * 1e6)
-    return figures
+    # Its rate says nothing that its latencies do not.
+    del figures["messages_per_s"]
+    curve = curve_of((wait, 1) for wait in waits)
+    return Outcome(figures | percentiles_of(curve), curve)
 
 
 def measure(
@@ -138,7 +139,7 @@ def measure(
     seconds: float = 2.0,
     pid: int | None = None,
     stall: float = 60.0,
-) -> Figures:
+) -> Outcome:
     """Put one durable load on the store at a port of loopback and say what it did.
 
     Args:
@@ -154,38 +155,39 @@ def measure(
         stall: seconds without an acknowledgement after which the store has failed.
 
     Returns:
-        Figures by name: `messages_per_s`, `cpu_us`, `load_busy`; `p50_us` and `p99_us` where each window is
-        waited for.
+        Among its figures `stored_per_s`, or with receivers `messages_per_s`; where each window is waited for,
+        latencies instead.
 
     Raises:
         LoadError: the store refused something, stopped, or holds something else than it acknowledged.
     """
     boxes = [f"r{n:02d}" for n in range(min(senders, BOXES))]
     body = (b"0123456789abcdef" * (size // 16 + 1))[:size]
-    figures: Figures = {"senders": senders, "window": window, "size": size}
     posters: list[Sender] = []
     takers: list[Receiver] = []
     try:
         for box in boxes:
-            converse(port, dialect.create(box))[0].close()
+            converse(port, box, dialect.create(box))[0].close()
         if receive:
             takers += (Receiver(dialect, port, box, body) for box in boxes)
         for n in range(senders):
             poster = Sender(dialect, port, f"s{n:03d}", boxes[n % len(boxes)], body, window)
             posters.append(poster)
         if every or (senders == 1 and window == 1):
-            figures |= one_by_one(posters[0], window, every, seconds, stall, pid)
+            outcome = one_by_one(posters[0], window, every, seconds, stall, pid)
         else:
             span = Span(seconds, pid, senders * window)
             flood(posters, takers, window, span, stall)
-            figures |= span.figures
+            outcome = Outcome(span.figures)
+            if not receive:
+                outcome.figures["stored_per_s"] = outcome.figures.pop("messages_per_s")
         check(dialect, port, boxes, posters, takers)
     except OSError as error:
         raise LoadError(f"the store, or a connection to it, is gone: {error}") from None
     finally:
         for talker in (*posters, *takers):
             talker.sock.close()
-    return figures
+    return outcome
 
 
 def check(
@@ -202,7 +204,7 @@ def check(
         if receivers:
             held = taken[box]
         elif steps := dialect.held(box):
-            sock, answer = converse(port, steps)
+            sock, answer = converse(port, box, steps)
             sock.close()
             held = int(answer)
         else:
@@ -214,7 +216,7 @@ def check(
 def main() -> None:
     """Measure once, as told on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.durable_load",
+        prog="python -m hailer.tools.bench.durable.load",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -234,25 +236,21 @@ def main() -> None:
         parser.error("--senders is 1 to 999, --window 1 to 10000, --size at least 1")
     if options.every and (options.senders > 1 or options.receive):
         parser.error("--every is for one sender without receivers")
-    if not hasattr(select, "epoll"):
-        sys.exit("the load waits with epoll, which only Linux has: run it there")
-    raise_descriptor_limit()
-    gc.disable()  # a collection in the middle would be taken for the store's delay
-    try:
-        figures = measure(
-            DURABLE[options.dialect],
-            options.port,
-            senders=options.senders,
-            window=options.window,
-            size=options.size,
-            every=options.every,
-            receive=options.receive,
-            seconds=options.seconds,
-            pid=options.pid,
-        )
-    except LoadError as error:
-        sys.exit(f"{options.dialect}: {error}")
-    print(json.dumps(figures))
+    tell(
+        lambda: [
+            measure(
+                DURABLE[options.dialect],
+                options.port,
+                senders=options.senders,
+                window=options.window,
+                size=options.size,
+                every=options.every,
+                receive=options.receive,
+                seconds=options.seconds,
+                pid=options.pid,
+            )
+        ]
+    )
 
 
 if __name__ == "__main__":

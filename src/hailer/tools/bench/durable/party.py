@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bench.durable_takers import Refused
-from bench.party import LoadError
+from hailer.tools.bench.relay.party import LoadError, converse
+from hailer.tools.bench.relay.posting import Refused
 
 if TYPE_CHECKING:
-    from bench.dialects import Step
-    from bench.durable_dialects import DurableDialect
+    from hailer.tools.bench.durable.dialects import DurableDialect
+    from hailer.tools.bench.relay.dialects import Step
 
-__all__ = ["Receiver", "Sender", "converse"]
+__all__ = ["Receiver", "Sender"]
 
-LOGIN_TIMEOUT = 20.0  # seconds for one answer
-READ_SIZE = 256 * 1024
+READ_SIZE: Final = 256 * 1024
+"""Bytes of one read."""
 
 
 class Talker:
@@ -23,7 +22,7 @@ class Talker:
 
     def __init__(self, name: str, port: int, steps: list[Step]) -> None:
         self.name = name
-        self.sock = converse(port, steps)[0]
+        self.sock = converse(port, name, steps)[0]
         self.rest = memoryview(b"")
 
     def say(self, data: bytes | memoryview) -> bool:
@@ -111,29 +110,3 @@ class Receiver(Talker):
             raise LoadError(f"{self.name} took {self.taken}: {error}") from None
         self.taken += count
         return count, answer
-
-
-def converse(port: int, steps: list[Step]) -> tuple[socket.socket, bytes]:
-    """Connect, say every step and wait for its answer; returns the connection and the last answer's group.
-
-    Raises:
-        LoadError: it refused or did not answer.
-    """
-    heard, group = b"", b""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=LOGIN_TIMEOUT)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for step in steps:
-            heard = b""
-            sock.sendall(step.say)
-            while not (answer := step.answer.search(heard)):
-                data = sock.recv(65536)
-                if not data:
-                    raise ConnectionError("it closed the connection")
-                heard += data
-            group = answer.group(1) if answer.re.groups else b""
-    except OSError as error:
-        sock.close()
-        raise LoadError(f"no login: {error}; the last that was heard is {heard[-300:]!r}") from None
-    sock.setblocking(False)
-    return sock, group
