@@ -209,7 +209,7 @@ def test_what_all_titles_end_with_is_left_out() -> None:
 
 def test_bars_in_a_terminal_are_as_long_as_their_values_and_fit() -> None:
     text = terminal.bars(relays(), 60)
-    assert all(len(line) <= 60 for line in text.splitlines() if "█" in line)
+    assert max(len(line) for line in text.splitlines() if "█" in line) in {59, 60}
     rows = {line.split()[0]: line.count("█") for line in text.split("fanout")[0].splitlines() if "█" in line}
     assert rows["floor"] > 20
     assert abs(rows["floor"] - 10 * rows["nats"]) < 10
