@@ -76,7 +76,7 @@ _ALL: Final = (
     Figure("late_us", "Left late, at worst", "neither", _TIME, shown=False),
     Figure("kib_per_connection", "Memory of a connection", "less", (Scale(1, "KiB"),)),
     Figure("rss_kib", "Memory of all processes", "less", _KIB),
-    Figure("memory_kib", "Memory of all processes, what they share counted once", "less", _KIB),
+    Figure("memory_kib", "Memory of all processes together", "less", _KIB),
     Figure("context_switches", "Context switches", "less", _A_MESSAGE),
     Figure("voluntary_switches", "Context switches to wait", "less", _A_MESSAGE, shown=False),
     Figure("involuntary_switches", "Context switches for others' turns", "less", _A_MESSAGE, shown=False),

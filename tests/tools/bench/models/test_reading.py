@@ -132,7 +132,7 @@ def test_the_pictures_show_each_question_and_what_was_read(made_up: Make) -> Non
     assert html.index("Threads or processes") < html.index("<svg") < html.index("Conditions")
     assert "Threads or processes" in as_markdown(results)
     text = as_text(results, 80)
-    assert text.rindex("Threads or processes") > text.rindex("Memory of")
+    assert text.rindex("Threads or processes") > text.rindex("Memory of all processes together")
     assert all(len(line) <= 80 for line in text[text.rindex("Threads or processes") :].splitlines())
 
 

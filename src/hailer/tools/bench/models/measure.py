@@ -12,7 +12,7 @@ import psutil
 
 from hailer.errors import HailerError, UsageError
 from hailer.tools.bench.conditions import conditions
-from hailer.tools.bench.machine import Watch, raise_descriptor_limit
+from hailer.tools.bench.machine import Usage, Watch, raise_descriptor_limit
 from hailer.tools.bench.models.plan import MODELS
 from hailer.tools.bench.models.reading import read
 from hailer.tools.bench.models.served import NotMeasured, serving
@@ -246,6 +246,12 @@ class _Run:
             f"{self._work * 1e6:.0f} µs of Python a message when nothing disturbs it"
         )
         results.conditions["wait"] = f"{WAIT * 1000:g} ms a message"
+        told = Usage.of(os.getpid(), shared=True).pss_kib is not None
+        results.conditions["memory of servers"] = (
+            "what processes share is divided among them (PSS)"
+            if told
+            else "resident memory: what processes share counts for each, as this system does not tell it apart"
+        )
         results.conditions["measurement"] = (
             f"{self.plan.rounds} round{'s' * (self.plan.rounds != 1)} of {self.plan.seconds:g} s; each client"
             " waits for its answer before it sends again; each server is started anew for each round"
