@@ -250,7 +250,7 @@ class _Run:
         results.conditions["memory of servers"] = (
             "what processes share is divided among them (PSS)"
             if told
-            else "resident memory: what processes share counts for each, as this system does not tell it apart"
+            else "resident memory: what processes share counts for each, as the system tells no more"
         )
         results.conditions["measurement"] = (
             f"{self.plan.rounds} round{'s' * (self.plan.rounds != 1)} of {self.plan.seconds:g} s; each client"
