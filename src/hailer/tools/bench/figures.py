@@ -54,7 +54,6 @@ _SHARE: Final = (Scale(1, "of a core"),)
 _COUNT: Final = (Scale(1, ""),)
 
 _ALL: Final = (
-    Figure("offered_per_s", "Messages due", "neither", _RATE),
     Figure("kept_up", "Messages delivered of those that were due", "more", (Scale(0.01, "%"),), shown=False),
     Figure("messages_per_s", "Messages delivered", "more", _RATE),
     Figure("bytes_per_s", "Bytes delivered", "more", _BYTES),
@@ -69,10 +68,12 @@ _ALL: Final = (
     Figure("p99_us", "Latency, 99 % within", "less", _TIME),
     Figure("p999_us", "Latency, 99.9 % within", "less", _TIME),
     Figure("max_us", "Latency, longest", "less", _TIME, shown=False),
+    Figure("offered_per_s", "Messages due", "neither", _RATE),
     Figure("late_us", "The load's own lateness, 99 % within", "neither", _TIME),
     Figure("jitter_us", "Jitter", "less", _TIME),
     Figure("connect_p50_us", "Time to connect, median", "less", _TIME),
     Figure("connect_p99_us", "Time to connect, 99 % within", "less", _TIME),
+    Figure("offered_per_s", "Messages due", "neither", _RATE),
     Figure("late_us", "Left late, at worst", "neither", _TIME, shown=False),
     Figure("kib_per_connection", "Memory of a connection", "less", (Scale(1, "KiB"),)),
     Figure("rss_kib", "Memory of all processes", "less", _KIB),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from hailer.tools.bench.progress import Progress
@@ -99,3 +100,5 @@ def test_being_told_to_end_stops_the_relay_that_runs(tmp_path: Path) -> None:
             process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+    left = [each for each in psutil.process_iter(["cwd"]) if str(tmp_path) in (each.info["cwd"] or "")]
+    assert not left

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "STOP_TIMEOUT",
     "Peer",
     "PeerError",
+    "allowed_cores",
     "build_floor",
     "filesystem",
     "find_mosquitto",
@@ -320,21 +322,46 @@ def running(peer: Peer, core: int | None, folder: Path) -> Iterator[tuple[int, i
             return text.replace("{port}", str(port)).replace("{config}", str(config)).replace("{data}", data)
 
         config.write_text(filled(peer.config))
-        with log.open("wb") as sink, pinned(cores_of(peer, core)):
-            # A session of its own: a Ctrl-C in the terminal goes to us, and we stop it.
-            process = subprocess.Popen(  # noqa: S603 (a server that was asked for)
-                [filled(part) for part in peer.command],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                start_new_session=True,
-            )
+        process = None
         try:
+            with deferring_signals(), log.open("wb") as sink, pinned(cores_of(peer, core)):
+                # A session of its own: a Ctrl-C in the terminal goes to us, and we stop it.
+                process = subprocess.Popen(  # noqa: S603 (a server that was asked for)
+                    [filled(part) for part in peer.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    cwd=folder,
+                    start_new_session=True,
+                )
             wait_until_open(process, port, log)
             yield port, process.pid
         finally:
-            stop(process)
+            if process is not None:
+                stop(process)
+
+
+@contextlib.contextmanager
+def deferring_signals() -> Iterator[None]:
+    """Let a Ctrl-C or SIGTERM that comes meanwhile do its work afterwards.
+
+    One that came while a process is being started would leave it running: nobody would know it yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for told in heard:
+            signal.raise_signal(told)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,7 @@ from hailer.tools.bench.conditions import conditions
 from hailer.tools.bench.machine import Cores, Watch, cores_to_use, pinned, raise_descriptor_limit
 from hailer.tools.bench.relay.meter import Outcome
 from hailer.tools.bench.relay.party import LoadError
-from hailer.tools.bench.relay.peers import PeerError, filesystem, running
+from hailer.tools.bench.relay.peers import PeerError, allowed_cores, filesystem, running
 from hailer.tools.bench.relay.plan import STARTS, Load, Plan, reason_against
 from hailer.tools.bench.results import Case, Subject
 
@@ -120,6 +120,8 @@ def measure(plan: Plan, peers: Sequence[Peer], run: Run) -> bool:
         "load": "plain sockets on 127.0.0.1 with TCP_NODELAY, in a process of its own; every byte compared",
         "stored messages": f"in files on {filesystem(run.folder)}",
     }
+    if any(peer.cores > 1 for peer in peers) and len(allowed_cores() or ()) < 3:
+        results.notes.append("hailer-2 shared its second core with the load: there are no three cores")
     results.subjects = [subject_of(peer) for peer in peers]
     for load in plan.loads:
         for peer in peers:
