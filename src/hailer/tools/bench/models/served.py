@@ -54,11 +54,12 @@ class Served:
     Attributes:
         pid: its first process.
         endpoint: where it listens.
+        resting: how many processes it has without connections.
     """
 
     pid: int
     endpoint: Endpoint
-    _resting: int = 1
+    resting: int = 1
 
     def usage(self, *, memory: bool = False) -> Usage:
         """What all of its processes have used until now."""
@@ -79,7 +80,7 @@ class Served:
     def rest(self) -> None:
         """Wait until the processes of the connections that were there have ended."""
         deadline = time.monotonic() + _REST_TIMEOUT
-        while self.processes() > self._resting and time.monotonic() < deadline:
+        while self.processes() > self.resting and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
@@ -137,7 +138,7 @@ def serving(
         )
     try:
         served = Served(process.pid, _endpoint(process, log))
-        served._resting = _at_rest(served, setup)
+        served.resting = _at_rest(served, setup)
         yield served
     finally:
         _stop(process)
