@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
+import time
 
 import pytest
 
 from hailer.errors import UsageError
-from hailer.net.options import set_buffers, set_keepalive, set_nodelay, set_user_timeout, unanswered
+from hailer.net.options import (
+    sent_again,
+    set_buffers,
+    set_keepalive,
+    set_nodelay,
+    set_user_timeout,
+    unanswered,
+)
 
 
 def test_nodelay_on_and_off() -> None:
@@ -71,3 +81,21 @@ def test_all_that_is_acknowledged_is_answered() -> None:
         assert unanswered(one) is None
     with socket.socket(socket.AF_UNIX) as no_tcp:
         assert unanswered(no_tcp) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_what_is_sent_again_is_counted() -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        asking = []
+        for _ in range(6):  # a listener with no room drops what asks to connect, which asks again
+            asking.append(stack.enter_context(socket.socket()))
+            asking[-1].setblocking(False)
+            asking[-1].connect_ex(server.getsockname())
+        assert sent_again(asking[0]) == 0
+        give_up = time.monotonic() + 10
+        while not sent_again(asking[-1]):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+    with socket.socket(socket.AF_UNIX) as no_tcp:
+        assert sent_again(no_tcp) == 0

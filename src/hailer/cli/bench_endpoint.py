@@ -153,6 +153,13 @@ hailer bench endpoint --reverse --seconds 10 --interval localhost:19
     help="How messages end: line, crlf, null, length, netstring, delimiter:TEXT, raw.  [default: line]",
 )
 @click.option(
+    "--first",
+    cls=GroupedOption,
+    group=_MESSAGES,
+    metavar="TEXT",
+    help="Send this once on each connection, before all else; --greeting reads what answers it.",
+)
+@click.option(
     "--greeting",
     cls=GroupedOption,
     group=_MESSAGES,
@@ -206,6 +213,7 @@ def command(
     size: int | None,
     expect: str | None,
     framing: Framing | None,
+    first: str | None,
     greeting: int,
     four: bool,
     six: bool,
@@ -261,6 +269,7 @@ def command(
         in_flight=in_flight,
         rate=rate,
         reverse=reverse,
+        first=first,
         greeting=greeting,
         turns=turns,
         timeout=timeout,

@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 from hailer.errors import UsageError
 
-__all__ = ["Unanswered", "set_buffers", "set_keepalive", "set_nodelay", "set_user_timeout", "unanswered"]
+__all__ = [
+    "Unanswered",
+    "sent_again",
+    "set_buffers",
+    "set_keepalive",
+    "set_nodelay",
+    "set_user_timeout",
+    "unanswered",
+]
 
 # Of Linux's struct tcp_info: tcpi_retransmits at 2, tcpi_unacked at 24, tcpi_last_ack_recv at 56.
 _TCP_INFO = struct.Struct("=xxB21xI28xI")
@@ -108,6 +116,15 @@ def unanswered(sock: socket.socket) -> Unanswered | None:
         return None
     again, waiting, silence = _TCP_INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size))
     return Unanswered(again, silence / 1000) if again and waiting else None
+
+
+def sent_again(sock: socket.socket) -> int:
+    """Tell how many segments a connection had to send again so far; 0 where only Linux would tell."""
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or sys.platform != "linux" or not _is_tcp(sock):
+        return 0
+    # tcpi_total_retrans of struct tcp_info.
+    return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, option, 104)[100:104], sys.byteorder)
 
 
 def set_buffers(sock: socket.socket, *, receive: int | None = None, send: int | None = None) -> None:

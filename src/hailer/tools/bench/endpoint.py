@@ -223,6 +223,8 @@ def _figures(load: Load, outcome: Outcome) -> dict[str, float]:
             figures["messages_per_s"] = round(outcome.messages / seconds, 1)
         figures["up_per_s"] = round(outcome.bytes_up / seconds)
         figures["down_per_s"] = round(outcome.bytes_down / seconds)
+        if load.kind == "stream" and outcome.sent_again:
+            figures["sent_again"] = outcome.sent_again
     else:
         figures["clients"] = outcome.clients
         figures |= _times(outcome, "connect_p50_us", "connect_p99_us")

@@ -46,7 +46,8 @@ class Asked:
         in_flight: messages of each client under way.
         rate: messages a second.
         reverse: the server sends.
-        greeting: lines that it says first.
+        first: what is sent once on each connection, with escapes.
+        greeting: lines that it then says first.
         turns: see `Load`.
         timeout: see `Load`.
         patience: see `Load`.
@@ -63,6 +64,7 @@ class Asked:
     in_flight: int = 1
     rate: float | None = None
     reverse: bool = False
+    first: str | None = None
     greeting: int = 0
     turns: int = 0
     timeout: float = 10.0
@@ -84,6 +86,7 @@ def plan(endpoint: Endpoint, asked: Asked) -> list[tuple[Case, Load]]:
         expect=expect,
         answer=answer,
         clients=asked.clients or 1,
+        first=b"" if asked.first is None else _framed(endpoint, asked.framing, unescape(asked.first)),
         greeting=asked.greeting,
         numbered=numbered and expect == "echo",
         timeout=asked.timeout,

@@ -88,6 +88,7 @@ _ALL: Final = (
     Figure("subject_busy", "Busy: what is measured", "neither", _SHARE, shown=False),
     Figure("others", "Busy: other programs", "neither", (Scale(0.01, "% of all cores"),), shown=False),
     Figure("lost", "Messages lost", "less", _COUNT),
+    Figure("sent_again", "TCP segments sent again", "less", _COUNT, shown=False),
     Figure("doubled", "Messages answered twice", "less", _COUNT, shown=False),
     Figure("reordered", "Messages overtaken", "less", _COUNT, shown=False),
     Figure("clients", "Connected at the end", "more", _COUNT),

@@ -43,6 +43,8 @@ STAR: Final = "* The load was the limit here: its core was busy, that of what is
 _COMPARED_WITH: Final = ("nats", FLOOR, "redis")
 """Subjects beside which hailer gets a column of ratios: the first two that are there."""
 
+_PERCENTS: Final = (0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100)
+
 _FEW: Final = 4
 """So many cases of a single subject stand side by side, with a row for each figure."""
 
@@ -81,7 +83,7 @@ def tables(results: Results) -> list[Table]:
         found = [_of_all_figures(results)] if results.rows else []
     else:
         found = [_of_figure(results, each) for each in shown_figures(results)]
-    return found + _of_goals(results)
+    return found + _of_percentiles(results) + _of_goals(results)
 
 
 def _of_figure(results: Results, shown: Figure) -> Table:
@@ -159,6 +161,21 @@ def _of_goals(results: Results) -> list[Table]:
     table = Table("Goals", head, [each.texts() for each in found])
     if any(each.load_was_limit for each in found):
         table.notes.append(STAR)
+    return [table]
+
+
+def _of_percentiles(results: Results) -> list[Table]:
+    """Within which time how many were answered; of one subject, as of several the plots tell more."""
+    curves = {case: dict(points) for (case, _), points in results.percentiles.items() if points}
+    if len(results.subjects) != 1 or not curves:
+        return []
+    scale = FIGURES["p50_us"].scale(min(points.values()) for points in curves.values())
+    table = Table(f"Latency, so many of a hundred within, {scale.unit}", ["", *curves], [])
+    for percent in _PERCENTS:
+        row = [points.get(percent) for points in curves.values()]
+        if any(value is not None for value in row):
+            cells = [NOTHING if value is None else number(value / scale.divisor) for value in row]
+            table.rows.append([f"{percent:g}" if percent < 100 else "all", *cells])
     return [table]
 
 

@@ -182,6 +182,17 @@ def test_a_greeting_is_read_first(by_hand: Callable[..., int]) -> None:
     assert "220" in run_load(tcp(port), load(greeting=1), SHORT).failure
 
 
+def test_something_is_said_first_on_each_connection(by_hand: Callable[..., int]) -> None:
+    def ask(sock: socket.socket) -> None:
+        if sock.recv(7, socket.MSG_WAITALL) == b"AUTH x\n":
+            sock.sendall(b"+OK\r\n")
+            repeat(sock)
+
+    port = by_hand(ask)
+    good(run_load(tcp(port), load(first=b"AUTH x\n", greeting=1, clients=3), SHORT))
+    good(run_load(tcp(port), load("connect", first=b"AUTH x\n", greeting=1), SHORT))
+
+
 def repeat(sock: socket.socket) -> None:
     while data := sock.recv(65536):
         sock.sendall(data)
@@ -455,7 +466,7 @@ def test_loads_that_make_no_sense(fields: dict[str, Any], said: str) -> None:
 
 
 def test_a_load_and_its_outcome_pass_through_json(serve_echo: Callable[..., Endpoint]) -> None:
-    wanted = load(answer=b"\xff\x00", tls=TlsFiles(ca="x", insecure=True))
+    wanted = load(answer=b"\xff\x00", first=b"\xfe", tls=TlsFiles(ca="x", insecure=True))
     assert Load.from_json(wanted.as_json()) == wanted
     outcome = run_load(serve_echo("tcp4"), load(), SHORT)
     again = type(outcome).from_json(outcome.as_json())

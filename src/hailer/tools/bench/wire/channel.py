@@ -71,6 +71,7 @@ class Target:
         self.websocket = endpoint.scheme in _WEBSOCKET
         self.record = self.datagram or endpoint.scheme == "unix+seqpacket"
         self._timeout = load.timeout
+        self._first = load.first
         self._greeting = load.greeting
         self._name = load.tls.server_name or endpoint.host
         self._context: ssl.SSLContext | None = None
@@ -127,8 +128,11 @@ class Target:
             raise self.error(error, "dial") from error
         if self.websocket:
             await ask_upgrade(_Pipe(self, holder), self.endpoint, None, max_message=1 << 30)  # type: ignore[arg-type] # all that it calls
-        for _ in range(self._greeting):
-            await self._read_line(_Pipe(self, holder))
+        if self._first or self._greeting:
+            pipe = _Pipe(self, holder)
+            await pipe.push(self._first)
+            for _ in range(self._greeting):
+                await self._read_line(pipe)
 
     async def _connect(self, holder: Opening, address: Address) -> None:
         if address.family == socket.AF_UNIX and address.type == socket.SOCK_DGRAM:

@@ -102,7 +102,9 @@ class Connecting(Drive):
 
     free = 0  # places that are to be filled
     in_a_row = 0  # failures
+    finishes = True
     _fill_at = 0
+    _last: HailerError | None = None
 
     def client(self, sock: socket.socket, opening: Opening) -> OnceClient:
         """See `Drive`."""
@@ -115,13 +117,21 @@ class Connecting(Drive):
     def began(self) -> None:
         """See `Drive`."""
         self.free = self.load.clients
+        self._last = None
 
-    def ended(self) -> None:
-        """See `Drive`: who is connected gets the answer, and no other begins."""
-        self.close_openings()
+    def saw_nothing(self) -> bool:
+        """See `Drive`.
+
+        Raises:
+            HailerError: what went wrong with all connections.
+        """
+        if not self.messages and self._last is not None:
+            raise self._last
+        return super().saw_nothing()
 
     def _drain(self, outcome: Outcome) -> None:
         super()._drain(outcome)
+        self.close_openings()
         for client in list(self.clients.values()):
             self.drop(client)
 
@@ -140,6 +150,7 @@ class Connecting(Drive):
         Raises:
             HailerError: none succeeded for a while.
         """
+        self._last = error
         text = str(error)
         if text not in self.errors and len(self.errors) >= _KINDS_OF_ERRORS:
             text = "other errors"

@@ -102,6 +102,9 @@ class Drive:
 
     # What a kind of load says.
 
+    finishes = False
+    """Whether clients that are on their way when it is over are waited for."""
+
     def client(self, sock: socket.socket, opening: Opening) -> Client:
         """Make a client of a socket that is connected."""
         raise NotImplementedError
@@ -171,7 +174,7 @@ class Drive:
             client = self.client(opening.sock, opening)
             self.clients[client.fd] = client
             self.poller.set(client.fd, 0, client.mask)
-            if not self.over:
+            if not self.over or self.finishes:
                 client.start()
         except HailerError as error:
             self._take_away(opening, fd)
@@ -358,22 +361,26 @@ class Drive:
     def _drain(self, outcome: Outcome) -> None:
         """Wait for what is under way."""
         give_up = clock() + int(min(_DRAIN, self.load.timeout) * NANO)
-        while waiting := sum(client.waits() for client in self.clients.values()):
+        while waiting := self._waiting():
             self.poll(_LOOK if not self._paused else _PAUSE)
             if clock() > give_up:
                 outcome.notes.append(
-                    f"{waiting} of {len(self.clients)} clients still waited for the server"
+                    f"{waiting} of {self.load.clients} clients still waited for the server"
                     f" {min(_DRAIN, self.load.timeout):g} seconds after the end"
                 )
                 return
 
+    def _waiting(self) -> int:
+        """How many clients are still due something."""
+        coming = self.on_their_way() if self.finishes else 0
+        return coming + sum(client.waits() for client in self.clients.values())
+
     def stalled(self, seconds: float) -> HailerError:
         """The error for a server that does not go on."""
-        waiting = sum(client.waits() for client in self.clients.values())
         return TimedOut(
             f"{self.target.where} does not go on: it answered nothing for {seconds:.2g} seconds, after"
-            f" {self.up} bytes to it and {self.down} from it ({waiting} of {len(self.clients)} clients wait):"
-            " look at what it does, or at what it expects"
+            f" {self.up} bytes to it and {self.down} from it ({self._waiting()} of {self.load.clients}"
+            " clients wait): look at what it does, or at what it expects"
         )
 
     def lost_client(self, error: OSError | None) -> HailerError:

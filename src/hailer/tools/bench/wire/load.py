@@ -80,7 +80,8 @@ class Load:
         reverse: the server sends, and the client says `messages` once, if there are any (stream).
         numbered: replace the beginning of datagrams by a number, so that each one that is lost, doubled or
             overtaken is seen.
-        greeting: lines that the server says first, which are read and thrown away.
+        first: what is sent once on each connection, before all else.
+        greeting: lines that the server then says, which are read and thrown away.
         timeout: seconds to connect, and of silence of the server when it has something to answer.
         patience: seconds after which a datagram that was not answered counts as lost.
         tls: for ``tls`` and ``wss``.
@@ -96,6 +97,7 @@ class Load:
     turns: int = 0
     reverse: bool = False
     numbered: bool = False
+    first: bytes = b""
     greeting: int = 0
     timeout: float = 10.0
     patience: float = 1.0
@@ -145,14 +147,15 @@ class Load:
     def as_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
         text = [each.decode("latin-1") for each in self.messages]
-        return {**asdict(self), "messages": text, "answer": self.answer.decode("latin-1")}
+        others = {name: getattr(self, name).decode("latin-1") for name in ("first", "answer")}
+        return {**asdict(self), "messages": text, **others}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Load:
         """Read what `as_json` gave."""
         messages = tuple(each.encode("latin-1") for each in fields["messages"])
-        answer = fields["answer"].encode("latin-1")
-        return cls(**{**fields, "messages": messages, "answer": answer, "tls": TlsFiles(**fields["tls"])})
+        others = {name: fields[name].encode("latin-1") for name in ("first", "answer")}
+        return cls(**{**fields, "messages": messages, **others, "tls": TlsFiles(**fields["tls"])})
 
 
 _EXPECTATIONS: Final = ("echo", "exact", "line", "mark", "http", "any", "eof", "none")
@@ -198,6 +201,7 @@ class Outcome:
         cpu: seconds of processor time that the load took.
         late: the most seconds that a message left after it was due (open).
         due: how many were to leave (open).
+        sent_again: segments of TCP that had to be sent again by this side, where the system tells.
         lost: datagrams that were not answered within the patience.
         doubled: datagrams that were answered more than once.
         reordered: answers that came after that of a later datagram.
@@ -223,6 +227,7 @@ class Outcome:
     cpu: float = 0.0
     late: float = 0.0
     due: int = 0
+    sent_again: int = 0
     lost: int = 0
     doubled: int = 0
     reordered: int = 0
@@ -254,7 +259,7 @@ class Outcome:
         """Take in what another process saw at the same time."""
         self.seconds = max(self.seconds, other.seconds)
         for name in ("messages", "sent", "bytes_up", "bytes_down", "connections", "clients", "processes",
-                     "cpu", "due", "lost", "doubled", "reordered"):  # fmt: skip
+                     "cpu", "due", "sent_again", "lost", "doubled", "reordered"):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.busy, self.late = max(self.busy, other.busy), max(self.late, other.late)
         self.jitter = max(self.jitter, other.jitter)

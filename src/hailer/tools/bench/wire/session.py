@@ -43,13 +43,15 @@ def check_load(endpoint: Endpoint, load: Load) -> type[Drive]:
     if endpoint.is_datagram:
         if load.kind == "connect":
             raise UsageError(f"{endpoint} has no connections: give another kind of load")
-        if load.reverse or load.turns or load.greeting:
+        if load.reverse or load.turns or load.greeting or load.first:
             raise UsageError(
                 f"{endpoint} has no connections: it can neither be reversed, nor take turns or greet"
             )
         if load.expect in ("http", "mark") or load.bytes_expected:
             raise UsageError(f"one datagram is one answer: expect echo, exact, any or none of {endpoint}")
         return _DATAGRAMS[load.kind]
+    if (load.greeting or load.first) and endpoint.scheme in ("ws", "wss"):
+        raise UsageError(f"{endpoint} opens its connections itself: leave out what is said first")
     records = endpoint.scheme in ("ws", "wss", "unix+seqpacket")
     if records and (load.expect in ("http", "mark", "eof") or load.bytes_expected):
         raise UsageError(f"one message is one answer: expect echo, exact, any or none of {endpoint}")

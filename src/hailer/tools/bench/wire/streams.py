@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hailer.errors import TimedOut
+from hailer.net.options import sent_again
 from hailer.tools.bench.wire.answers import SEND
 from hailer.tools.bench.wire.channel import WOULD_BLOCK
 from hailer.tools.bench.wire.drive import NANO, Client, Drive
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import socket
 
     from hailer.tools.bench.wire.channel import Opening
+    from hailer.tools.bench.wire.load import Outcome
 
 __all__ = ["OpenLoop", "PingPong", "Pouring", "StreamClient", "say_farewell"]
 
@@ -328,6 +330,21 @@ class PourClient(StreamClient):
 
 class Pouring(Drive):
     """As many bytes as go."""
+
+    _sent_again = 0
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._sent_again = self._retransmissions()
+
+    def _count(self, outcome: Outcome) -> None:
+        super()._count(outcome)
+        outcome.sent_again = self._retransmissions() - self._sent_again
+
+    def _retransmissions(self) -> int:
+        return sum(
+            sent_again(client.sock) for client in self.clients.values() if isinstance(client, PourClient)
+        )
 
     def client(self, sock: socket.socket, opening: Opening) -> PourClient:  # noqa: ARG002
         """See `Drive`."""
