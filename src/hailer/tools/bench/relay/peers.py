@@ -123,7 +123,8 @@ def find_hailer() -> Peer:
     )
     stored = dataclasses.replace(
         plain,
-        settings="SQLite in WAL mode, synchronous=FULL: each commit is flushed before it is acknowledged",
+        settings="SQLite in WAL mode, synchronous=FULL: flushed before it is acknowledged; receivers, too,"
+        " acknowledge what they get",
         command=(*start, "--store", "{data}/relay.db"),
     )
     return dataclasses.replace(plain, storing=stored)
@@ -164,7 +165,8 @@ def find_nats(path: str | None) -> Peer:
     config = 'listen: "127.0.0.1:{port}"\njetstream { store_dir: "{data}" }\n'
     stored = dataclasses.replace(
         plain,
-        settings="JetStream as it comes, one stream in files, flushed every 2 minutes",
+        settings="JetStream as it comes, one stream in files, flushed every 2 minutes; receivers get core"
+        " messages, and acknowledge nothing",
         command=(program, "-c", "{config}"),
         config=config,
     )
@@ -191,7 +193,8 @@ def find_redis() -> Peer:
     log = ("--dir", "{data}", "--appendonly", "yes", "--appendfsync", "everysec")
     stored = dataclasses.replace(
         plain,
-        settings="streams, appendonly yes, flushed every second (appendfsync everysec, as it comes)",
+        settings="XADD and PUBLISH in one function, appendonly yes, flushed every second (appendfsync"
+        " everysec, as it comes); receivers acknowledge nothing",
         command=(*command, *log, "--auto-aof-rewrite-percentage", "0"),
     )
     return dataclasses.replace(plain, storing=stored)
