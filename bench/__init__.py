@@ -1,1 +1,1 @@
-"""Measure the relay beside its peers: ``make bench``, or ``python -m bench --help``."""
+"""The library beside foreign ones: ``python -m bench echo``; what users measure is `hailer bench`."""
