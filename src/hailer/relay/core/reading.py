@@ -8,7 +8,7 @@ from hailer.relay import grammar
 from hailer.relay.controls import clean
 from hailer.relay.core import commands
 from hailer.relay.core.posting import post_block
-from hailer.relay.core.routing import send_block, send_counted
+from hailer.relay.core.routing import send_block, send_each
 from hailer.relay.core.session import BLOCK
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
@@ -34,9 +34,10 @@ def take_apart(relay: Relay, session: Session, data: bytes) -> None:
         session: who sent them; it is not closing.
         data: what a read brought, none of it if it goes on with what was kept.
     """
+    start = 0
     if session.input:
-        data = _with_earlier(session, data)
-    start, size = 0, len(data)
+        data, start = _with_earlier(relay, session, data)
+    size = len(data)
     while start < size and not session.holders and not session.closing:
         if session.payload is not None:
             if size - start < session.payload[1]:
@@ -62,28 +63,41 @@ def take_apart(relay: Relay, session: Session, data: bytes) -> None:
     if session.closing:
         return
     if start < size:
-        session.input = bytearray(data[start:])
+        session.input = bytearray(memoryview(data)[start:])
         session.backlog = session.holders > 0
     # the time for one line or payload counts from the first byte of it, however many reads it takes
     if start or (size and session.payload is None):
         session.input_since = relay.clock.now
 
 
-def _with_earlier(session: Session, data: bytes) -> bytes:
-    """Put what came earlier before what came now, once that can make a difference."""
+def _with_earlier(relay: Relay, session: Session, data: bytes) -> tuple[bytes, int]:
+    """Handle what came earlier, once what came now completes it.
+
+    Only the new bytes are searched, and only what completes a line or payload is copied: one that drips in
+    costs no more than one at once, and a stream of reads that all end within a line is not copied whole.
+
+    Returns:
+        What is to be handled next, and the place where that begins.
+    """
     earlier = session.input
-    if not session.backlog:
-        # Only the new bytes are searched: a line that drips in costs no more than one at once.
-        if session.payload is not None:
-            complete = len(earlier) + len(data) >= session.payload[1]
-        else:
-            complete = b"\n" in data or len(earlier) + len(data) > MAX_LINE
-        if not complete:
-            earlier += data
-            return b""
+    if session.backlog:
+        session.input = bytearray()
+        session.backlog = False
+        return b"".join((earlier, data)), 0
+    if session.payload is not None:
+        missing = session.payload[1] - len(earlier)
+    else:
+        too_long = len(earlier) + len(data) > MAX_LINE
+        missing = data.find(b"\n") + 1 or len(data) + (not too_long)
+    if missing > len(data):
+        earlier += data
+        return b"", 0
     session.input = bytearray()
-    session.backlog = False
-    return b"".join((earlier, data))
+    take_apart(relay, session, b"".join((earlier, memoryview(data)[:missing])))
+    if session.input:  # it has to wait
+        session.input += memoryview(data)[missing:]
+        return b"", 0
+    return data, missing
 
 
 def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) -> int:
@@ -101,18 +115,12 @@ def _lines(relay: Relay, session: Session, data: bytes, start: int, end: int) ->
         The place up to which `data` was used.
     """
     while start < end and not session.holders and not session.closing:
-        stop = data.find(b"\n", start)
         if session.online and data.startswith(b"SEND ", start):
-            # a SEND among other commands, or counted ones, still takes a short way
-            if data.find(b":", start, stop) < 0:
-                after = send_counted(relay, session, data, start, stop)
-            elif stop - start < MAX_TEXT and send_block(relay, session, data[start : stop + 1]):
-                after = stop + 1
-            else:
-                after = 0
-            if after:
+            after = send_each(relay, session, data, start, end)
+            if after > start:
                 start = after
                 continue
+        stop = data.find(b"\n", start)
         line = data[start:stop]
         begin, start = start, stop + 1
         if line.endswith(b"\r"):

@@ -12,9 +12,9 @@ from io import BytesIO
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from hailer.relay import grammar
 from hailer.relay.controls import clean
 from hailer.relay.core.session import BLOCK, Route
+from hailer.relay.grammar import MAX_TEXT, is_text
 
 if TYPE_CHECKING:
     from hailer.relay.core.relay import Relay
@@ -46,7 +46,7 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     Args:
         relay: the core.
         session: the sender, logged in.
-        block: whole lines of at most `grammar.MAX_TEXT` bytes, so that a MSG line can hold their texts;
+        block: whole lines of at most `MAX_TEXT` bytes, so that a MSG line can hold their texts;
             the last one ended by LF.
 
     Returns:
@@ -85,38 +85,55 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
     return True
 
 
-def send_counted(relay: Relay, session: Session, data: bytes, start: int, stop: int) -> int:
-    """Deliver one SEND with a counted payload, if it is all there and nothing speaks against it.
+def send_each(relay: Relay, session: Session, data: bytes, start: int, end: int) -> int:
+    """Deliver SENDs one by one, as texts or counted, up to one that is not so plain.
 
     Args:
         relay: the core.
         session: the sender, logged in.
-        data: what holds it.
-        start: where its line begins.
-        stop: where the line's LF is.
+        data: what holds them.
+        start: where the first begins.
+        end: the place after some LF; a payload may reach beyond it.
 
     Returns:
-        The place after it; 0 if it is something else: then nothing was done.
+        The place after the last one that was delivered.
     """
-    line = data[start:stop]
-    digits = line[line.rfind(b" ") + 1 :]
-    if len(digits) > 9 or not digits.isdigit():
-        return 0
-    count, begin = int(digits), stop + 1
-    head = line[: -len(digits)]
-    route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
-    if route is None or not 0 < count <= relay.limits.payload or len(data) - begin < count:
-        return 0
-    if not (route.target.online if route.room is None else session in route.room.members):
-        return 0
-    payload = data[begin : begin + count]
-    relay.counters.received += 1
-    relay.counters.commands += 1
-    if grammar.is_text(payload):
-        _pass_on(relay, session, route, b"%s%s\n" % (route.prefix, payload), b"", 1)
-    else:
-        _pass_on(relay, session, route, b"%s%d\n" % (route.prefix[:-1], count), payload, 1)
-    return begin + count
+    size, count = len(data), 0
+    while start < end and not session.holders:
+        stop = data.find(b"\n", start)
+        colon = data.find(b":", start, stop)
+        if colon >= 0:
+            head, after = data[start:colon], stop + 1
+        else:
+            # "SEND bob 5": the head is what is before the number
+            head = data[start : data.rfind(b" ", start, stop) + 1]
+            digits = data[start + len(head) : stop]
+            if len(digits) > 9 or not digits.isdigit():
+                break
+            after = stop + 1 + int(digits)
+        route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
+        if route is None or not (route.target.online if route.room is None else session in route.room.members):
+            break
+        raw = b""
+        if colon >= 0:
+            text = data[colon + 1 : after]
+            if len(text) > MAX_TEXT or not clean(text):
+                break
+            chunk = route.prefix + text
+        else:
+            payload = data[stop + 1 : after]
+            if after > size or not 0 < len(payload) <= relay.limits.payload:
+                break
+            if is_text(payload):
+                chunk = b"%s%s\n" % (route.prefix, payload)
+            else:
+                chunk, raw = b"%s%d\n" % (route.prefix[:-1], len(payload)), payload
+        _pass_on(relay, session, route, chunk, raw, 1)
+        count += 1
+        start = after
+    relay.counters.received += count
+    relay.counters.commands += count
+    return start
 
 
 def _pass_on(relay: Relay, session: Session, route: Route, chunk: bytes, raw: bytes, count: int) -> None:
