@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hailer.relay.core.session import BLOCK
 from hailer.relay.edge.allocator import keep_memory
 from hailer.relay.edge.layered import LayeredEdge
 from hailer.relay.edge.poller import READ, WRITE, make_poller
@@ -204,7 +205,7 @@ class LoopEdge(LayeredEdge):
         try:
             if link.bulk:
                 # one buffer for all: a fresh one of this size would cost the system a mapping each time
-                data = link.sock.recv(self._share)
+                data = link.sock.recv(self._share if link.block > BLOCK else 2 * _READ)
                 link.bulk = len(data) >= _READ
             else:
                 data = link.sock.recv(_READ)
