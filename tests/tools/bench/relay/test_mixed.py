@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hailer.tools.bench.relay.dialects import DIALECTS, LineDialect
 from hailer.tools.bench.relay.load import measure
@@ -40,8 +43,8 @@ def test_a_deck_has_what_it_says() -> None:
     assert not any(post for *_, post in make_deck(2, 1000, posting=False))
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
+@contextmanager
+def a_receiver() -> Iterator[Receiver]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         receiver = Receiver("r00000", ours)
@@ -52,6 +55,12 @@ def receiver() -> Iterator[Receiver]:
             receiver.live.append(live)
             receiver.mail.append(mail)
         receiver.left = receiver.per_pass
+        yield receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with a_receiver() as receiver:
         yield receiver
 
 
@@ -77,6 +86,15 @@ def test_what_several_senders_said_is_told_apart_however_it_is_cut(receiver: Rec
     assert receiver.left == 0
     assert receiver.number == 45
     assert not receiver.rest
+
+
+@given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_it_does_not_matter_where_the_stream_is_cut(cuts: list[int]) -> None:
+    with a_receiver() as receiver:
+        for start, end in pairwise([0, *sorted(cuts), len(STREAM)]):
+            feed(receiver, STREAM[start:end], len(STREAM))
+        assert receiver.left == 0
+        assert receiver.number == 45
 
 
 @pytest.mark.parametrize("piece", [1, 30, 1000])

@@ -56,7 +56,7 @@ def test_each_part_of_the_open_loop_is_a_case() -> None:
 
 def test_what_a_relay_cannot_do_is_left_out_with_a_reason() -> None:
     assert reason_against(RELAY, Load("mixed-post", 10)) is None
-    assert "keeps no messages" in str(reason_against(IRC, Load("mixed-post", 10)))
+    assert "it stores none" in str(reason_against(IRC, Load("mixed-post", 10)))
     assert "400 bytes" in str(reason_against(IRC, Load("mixed", 10)))
     assert "400 bytes" in str(reason_against(IRC, Load("pipeline", 10, 1024)))
     assert reason_against(IRC, Load("pipeline", 10)) is None

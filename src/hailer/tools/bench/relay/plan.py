@@ -180,7 +180,7 @@ def reason_against(peer: Peer, load: Load, files: int | None = None) -> str | No
     """
     longest = DIALECTS[peer.dialect].longest
     if load.name == "mixed-post" and peer.storing is None:
-        return "it keeps no messages in a way that is measured here"
+        return "it stores none, or none that this load knows (--durable knows more)"
     if (LARGEST if load.name.startswith("mixed") else load.size) > longest:
         return f"its messages have {longest} bytes at most"
     connections = load.count * (2 if load.name in PAIRED else 1) + SPARE
