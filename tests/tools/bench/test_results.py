@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hailer.errors import StoreError, UsageError
-from hailer.tools.bench.figures import FIGURES, figure, number, short
+from hailer.tools.bench.figures import FIGURES, figure, number, ratio, short
 from hailer.tools.bench.results import Case, Results, Subject, load, parse
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_told(tmp_path: 
         (0, "0"),
         (3, "3"),
         (0.0514, "0.051"),
+        (0.00042, "0.00042"),
+        (1e-30, "0.000000000"),
         (0.0999, "0.10"),
         (0.123, "0.12"),
         (9.994, "9.99"),
@@ -164,6 +166,13 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_told(tmp_path: 
 )
 def test_numbers_have_the_digits_that_count(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1, "1.00"), (0.5, "0.50"), (44.44, "44.4"), (0.0123, "0.012"), (0, "0")]
+)
+def test_ratios_have_two_decimals_or_what_they_take(value: float, text: str) -> None:
+    assert ratio(value) == text
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,18 @@ def test_a_table_has_medians_ratios_stars_and_the_best_of_each_row() -> None:
     assert table.notes == [STAR, "Medians of 2 rounds, which lay 0% apart (0% at worst)."]
 
 
+def test_rounds_that_lie_far_apart_are_warned_of() -> None:
+    results = relays()
+    results.add(results.cases[1], results.subjects[0], 3, {"messages_per_s": 5e6})
+    for number in (3, 4):
+        results.add(results.cases[0], results.subjects[0], number, {"messages_per_s": 6e5})
+    assert tables(results)[0].notes[-1].startswith("Medians of 4 rounds, which lay ")
+    assert "say nothing" not in tables(results)[0].notes[-1]
+    for each in results.subjects[1:]:
+        results.add(results.cases[0], each, 3, {"messages_per_s": 9e6})
+    assert tables(results)[0].notes[-1].endswith("at worst): smaller differences say nothing here.")
+
+
 def test_figures_of_one_subject_stand_below_each_other_if_there_are_few_cases() -> None:
     (table,) = tables(endpoint())
     assert table.rows == [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from hailer.errors import UsageError
-from hailer.tools.bench.figures import Figure, number
+from hailer.tools.bench.figures import Figure, number, ratio
 from hailer.tools.bench.tables import Table, shown_figures
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Comparison:
             if same:
                 ratios = sorted(each.new / each.old if each.old else 1.0 for each in same)
                 how_many = f"{len(same)} of {len(changes)} within the noise of the rounds"
-                sentences.append(f"{figure.title}: {how_many} (new/old {ratios[0]:.2f} to {ratios[-1]:.2f})")
+                span = f"new/old {ratio(ratios[0])} to {ratio(ratios[-1])}"
+                sentences.append(f"{figure.title}: {how_many} ({span})")
         return sentences
 
     def _by_figure(self) -> list[tuple[Figure, list[Change]]]:
@@ -187,9 +188,9 @@ def _table(figure: Figure, changes: list[Change]) -> Table:
     for each in changes:
         if each.verdict == "same":
             continue
-        ratio = f"{each.new / each.old:.2f}" if each.old else "—"
+        beside = ratio(each.new / each.old) if each.old else "—"
         noise = "—" if each.noise is None else f"± {each.noise:.0%}"
         values = (number(value / scale.divisor) for value in (each.old, each.new))
-        rows.append([f"{each.subject}: {each.case}", *values, ratio, noise, _WORDS[each.verdict]])
+        rows.append([f"{each.subject}: {each.case}", *values, beside, noise, _WORDS[each.verdict]])
     title = f"Then and now: {figure.title}{unit} ({figure.better} is better)"
     return Table(title, ["", "old", "new", "new/old", "noise", ""], rows)

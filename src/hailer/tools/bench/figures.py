@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FIGURES", "Figure", "Scale", "figure", "number", "short"]
+__all__ = ["FIGURES", "Figure", "Scale", "figure", "number", "ratio", "short"]
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,18 @@ def figure(name: str) -> Figure:
 
 
 def number(value: float) -> str:
-    """Three digits that count, or all of a whole part, with separators: ``12,345``, ``12.3``, ``0.123``."""
+    """The digits that count, or all of a whole part: ``12,345``, ``12.3``, ``0.12``, ``0.00042``."""
     size = abs(value)
     if (value == int(value) and size < 10) or size >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.0995 else f"{value:.3f}"
+    if size >= 0.0995:
+        return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+    return f"{value:.{min(9, 1 - math.floor(math.log10(size)))}f}"
+
+
+def ratio(value: float) -> str:
+    """A ratio with two decimals, and as many more as a small one takes."""
+    return f"{value:.2f}" if 0.0995 <= abs(value) < 9.995 else number(value)
 
 
 def short(value: float) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "apart", "key_cases", "key_pictures", "latencies", "pictures"]
 
-_MOST_BARS: Final = 40
+_MOST_BARS: Final = 24
 """So many in one picture; more are shown apart for each load, and each transport if there are several."""
 
 _SHORT: Final = 20

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hailer.text import printable
-from hailer.tools.bench.figures import FIGURES, Figure, figure, number
+from hailer.tools.bench.figures import FIGURES, Figure, figure, number, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,9 @@ _COMPARED_WITH: Final = ("nats", FLOOR, "redis")
 """Subjects beside which hailer gets a column of ratios: the first two that are there."""
 
 _PERCENTS: Final = (0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100)
+
+_NOISY: Final = 0.2
+"""How far apart the rounds may lie before the reader is warned."""
 
 _FEW: Final = 4
 """So many cases of a single subject stand side by side, with a row for each figure."""
@@ -115,7 +118,7 @@ def _of_figure(results: Results, shown: Figure) -> Table:
         _mark_best(table, [row[at] for at in columns], shown)
         for at in ratios:
             ours, theirs = row[own] if own is not None else None, row[at]
-            cells.append(NOTHING if ours is None or not theirs else f"{ours / theirs:.2f}")
+            cells.append(NOTHING if ours is None or not theirs else ratio(ours / theirs))
         table.rows.append(cells)
     if any("*" in cell for row in table.rows for cell in row[1:]):
         table.notes.append(STAR)
@@ -205,7 +208,8 @@ def _noise(results: Results, name: str) -> str:
         return ""
     spreads.sort()
     middle = spreads[len(spreads) // 2]
-    return f"Medians of {results.rounds()} rounds, which lay {middle:.0%} apart ({spreads[-1]:.0%} at worst)."
+    apart = f"Medians of {results.rounds()} rounds, which lay {middle:.0%} apart ({spreads[-1]:.0%} at worst)"
+    return f"{apart}: smaller differences say nothing here." if middle >= _NOISY else f"{apart}."
 
 
 def as_text(results: Results, width: int | None = None) -> str:
