@@ -44,7 +44,7 @@ def test_every_model_has_every_figure() -> None:
         assert some["messages_per_s"] > 0
         assert 1 < some["cpu_us"] < 1e5
         assert model == "iterative" or some["kib_per_connection"] >= 0
-        connect = rows["echo over tcp, one connection a message", model]
+        connect = rows["echo over tcp, a connection a message", model]
         assert connect["accepts_per_s"] > 0
         if sys.platform == "linux":
             both = some["voluntary_switches"] + some["involuntary_switches"]

@@ -31,7 +31,7 @@ def test_the_second_question_is_what_handlers_do() -> None:
     assert {"echo over tcp, 1 client", "echo over tcp, 64 clients", "echo over tcp, 1,000 clients"} <= found
     assert {"compute over tcp, 64 clients", "compute over tcp, 64 clients, 4 cores"} <= found
     assert "wait over tcp, 64 clients" in found
-    assert "echo over tcp, one connection a message" in found
+    assert "echo over tcp, a connection a message" in found
     assert not any(text.startswith("wait over tls") for text in found)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from hailer.errors import HailerError, UsageError
+from hailer.errors import HailerError, TimedOut, UsageError
 from hailer.tools.bench.conditions import conditions
 from hailer.tools.bench.machine import Usage, Watch, raise_descriptor_limit
 from hailer.tools.bench.models.plan import MODELS
@@ -163,13 +163,16 @@ class _Run:
                 outcome = clients.measure(self.plan.seconds)
                 used = served.usage().since(before)
                 memory = served.memory_kib() if load.kind == "rounds" else None
+        except TimedOut as error:  # the machine may have been too busy with something else
+            self._note(setup, case.title, str(error), number)
+            return
         except HailerError as error:
             self._note(setup, case.title, str(error))
             return
         if outcome.interrupted:
             raise KeyboardInterrupt
         if outcome.error is not None or not outcome.messages:
-            self._note(setup, case.title, str(outcome.error or "no message was answered in the time"))
+            self._note(setup, case.title, str(outcome.error or "no message was answered in the time"), number)
             return
         figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
         figures["others"] = watch.others()
@@ -215,9 +218,12 @@ class _Run:
         settings = f"--model {model}" + (f" --loop {loop}" if model == "asyncio" else "")
         self.results.add(case, Subject(setup.model, settings=settings), number, figures)
 
-    def _note(self, setup: Setup, title: str, reason: str) -> None:
-        self._failed.add((title, setup.model))
-        note = f"{title}: {setup.model} was not measured: {reason}"
+    def _note(self, setup: Setup, title: str, reason: str, number: int | None = None) -> None:
+        """Tell why something was not measured: in that round, or at all."""
+        if number is None:
+            self._failed.add((title, setup.model))
+        in_round = "" if number is None else f" in round {number}"
+        note = f"{title}: {setup.model} was not measured{in_round}: {reason}"
         if note not in self.results.notes:
             self.results.notes.append(note)
             self.progress.tell(note)
@@ -263,11 +269,11 @@ def _warm_up(clients: LoadProcesses) -> None:
     """Load the server until each client has had an answer: a thousand processes take their time to begin."""
     for _ in range(_MOST_WARM_UPS):
         outcome = clients.measure(_WARM_UP)
-        if outcome.error is not None:
-            raise outcome.error
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if not outcome.notes:  # that some still wait
+        if outcome.error is not None and not isinstance(outcome.error, TimedOut):
+            raise outcome.error
+        if outcome.messages and not outcome.notes:  # that some still wait
             return
 
 

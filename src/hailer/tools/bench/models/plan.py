@@ -41,6 +41,9 @@ TRANSPORTS: Final = {
 CLIENTS: Final = (1, 64, 1000)
 """Clients at once: nobody else there, some, many."""
 
+_ACCEPTED: Final = 8
+"""Clients at once that connect anew for each message: enough for the server not to wait for one."""
+
 _TYPICAL: Final = ("thread", "epoll", "uvloop")
 """The models under which a short run looks at what other transports cost: one of each kind."""
 
@@ -67,7 +70,7 @@ class Load:
 
     Attributes:
         kind: ``rounds`` is one message after another on open connections; ``connect`` is a connection, one
-            exchange, and its end, one after another.
+            exchange, and its end, again and again.
         clients: how many do so at once.
     """
 
@@ -99,7 +102,7 @@ class Setup:
         """The row of the tables that a load belongs to."""
         where = f"{self.service.name} over {self.transport}"
         if load.kind == "connect":
-            what = "one connection a message"
+            what = "a connection a message"
         else:
             what = f"{load.clients:,} client{'' if load.clients == 1 else 's'}"
         return self._case(
@@ -214,7 +217,7 @@ def make_plan(
                         notes.append(_FEW_PROCESSES)
                     loads = [*_loads(model, transport, sorted(set(wanted)))]
                     if connect and count == cores:
-                        loads.append(Load("connect", 1))
+                        loads.append(Load("connect", _ACCEPTED))
                     if loads:
                         setups.append(Setup(model, transport, service, count, size, tuple(loads)))
     if "iterative" in models:
