@@ -19,11 +19,12 @@ from hailer.tools.bench.models.plan import MODELS, TRANSPORTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "hailer", "bench", "models", "--seconds", "0.1", "--rounds", "1"]
+COMMAND = [sys.executable, "-m", "hailer", "bench", "models", "--rounds", "1"]
 
 
-def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=110, check=False)
+def bench(*words: str, seconds: float = 0.2) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "--seconds", str(seconds), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
 
 
 def measured(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], dict[str, float]]:
@@ -33,7 +34,7 @@ def measured(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], di
 
 
 def test_every_model_has_every_figure() -> None:
-    done = bench("--service", "echo", "--transports", "tcp", "--clients", "12", "--json", "-")
+    done = bench("--service", "echo", "--transports", "tcp", "--clients", "12", "--json", "-", seconds=0.4)
     rows = measured(done)
     for model in MODELS:
         rest = rows["echo over tcp, at rest", model]
@@ -121,7 +122,7 @@ def test_a_wrong_word_is_refused(words: list[str], says: str) -> None:
 def test_an_end_before_the_end(number: signal.Signals, code: int) -> None:
     """Ctrl-C shows what there is; after both nothing is left that runs."""
     words = ("--service", "echo", "--only", "select", "--transports", "tcp", "--clients", "1,2,3")
-    command = [*COMMAND, *words, "--rounds", "50", "-v"]
+    command = [*COMMAND, "--seconds", "0.1", *words, "--rounds", "50", "-v"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         root = psutil.Process(process.pid)
         deadline = time.monotonic() + 30
