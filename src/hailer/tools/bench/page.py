@@ -57,7 +57,7 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
         comparison: with older results.
     """
     title = title_of(results)
-    drawn = pictures(results)
+    drawn, key = pictures(results), key_pictures(results)
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -66,7 +66,7 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
         f"<h1>{escape(title)}</h1>",
         # The answer, what shows it, and then the rest.
         *(f"<p><strong>{escape(text)}</strong></p>" for text in results.reading[:1]),
-        _plots(key_pictures(results)),
+        _plots(key),
         *(f"<p>{escape(text)}</p>" for text in results.reading[1:]),
         f'<p class="note">{_READING}</p>',
         "<h2>Conditions</h2>",
@@ -85,12 +85,13 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
     shown = tables(results)
     for table in shown:
         own = [each for each in drawn if each.figure == table.figure] if table.figure else []
-        parts.append(f"<h2>{escape(table.title)}</h2>{_plots(own)}{_table(table)}")
+        # Where a few plots have answered already, those of every single figure wait until they are wanted.
+        shown_plots = _folded(own) if key else _plots(own)
+        parts.append(f"<h2>{escape(table.title)}</h2>{shown_plots}{_table(table)}")
     left = [each for each in drawn if each.figure not in {table.figure for table in shown}]
     if left:
-        parts.append(
-            f"<h2>{'Latency' if any(table.figure for table in shown) else 'Plots'}</h2>{_plots(left)}"
-        )
+        heading = "Latency" if any(table.figure for table in shown) else "Plots"
+        parts.append(f"<h2>{heading}</h2>{_folded(left) if key else _plots(left)}")
     parts.append("</body></html>\n")
     return "\n".join(parts)
 
@@ -107,6 +108,13 @@ def _list(texts: Sequence[str]) -> str:
 
 def _plots(drawn: Sequence[Picture]) -> str:
     return f'<div class="plots">{"".join(each.svg for each in drawn)}</div>' if drawn else ""
+
+
+def _folded(drawn: Sequence[Picture]) -> str:
+    if not drawn:
+        return ""
+    count = f"{len(drawn)} plot{'s' * (len(drawn) != 1)}"
+    return f"<details><summary>{count}</summary>{_plots(drawn)}</details>"
 
 
 def _table(table: Table) -> str:
