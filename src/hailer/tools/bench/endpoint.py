@@ -219,7 +219,7 @@ def _figures(load: Load, outcome: Outcome) -> dict[str, float]:
         figures["errors"] = sum(outcome.errors.values())
         figures |= _times(outcome, "connect_p50_us", "connect_p99_us")
     elif load.kind != "idle":
-        if not load.reverse:
+        if not load.reverse and not (load.kind == "stream" and load.expect == "any"):
             figures["messages_per_s"] = round(outcome.messages / seconds, 1)
         figures["up_per_s"] = round(outcome.bytes_up / seconds)
         figures["down_per_s"] = round(outcome.bytes_down / seconds)

@@ -22,6 +22,9 @@ _MOST_FILE: Final = 16 << 20
 _RUN: Final = 16
 """Different messages, where they are ours to choose."""
 
+_LARGE: Final = 1 << 20
+"""Bytes of a message from which on all are the same one: they are kept ready to be sent."""
+
 _MANY: Final = 32
 """Clients of the tour beside the single one."""
 
@@ -178,7 +181,8 @@ def messages_of(endpoint: Endpoint, asked: Asked) -> tuple[tuple[bytes, ...], bo
     records = _records(endpoint)
     ended = asked.framing is None and not records
     body = max(0, size - ended)
-    texts = [(b"%02d " % n + b"abcdefghijklmnop"[n : n + 1] * body)[:body] for n in range(_RUN)]
+    run = _RUN if size <= _LARGE else 1
+    texts = [(b"%02d " % n + b"abcdefghijklmnop"[n : n + 1] * body)[:body] for n in range(run)]
     if ended:
         return tuple(text + b"\n" for text in texts) if size else (), True
     return tuple(_framed(endpoint, asked.framing, text) for text in texts) if size else (), True

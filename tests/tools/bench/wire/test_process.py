@@ -39,7 +39,7 @@ def test_one_measures_again_and_again(serve_echo: Callable[..., Endpoint]) -> No
     with LoadProcess(serve_echo("unix"), Load(messages=LINES), core=None) as child:
         child.connect()
         outcomes = [child.measure(0.1, warmup=0.0) for _ in range(3)]
-    assert all(outcome.messages > 10 and outcome.failure == "" for outcome in outcomes)
+    assert all(outcome.messages > 3 and outcome.failure == "" for outcome in outcomes)
 
 
 def test_nobody_listens(tmp_path: object) -> None:

@@ -70,7 +70,7 @@ class Script:
         self.size = len(sent[0]) if sent else 0
         run = b"".join(sent)
         self.period = len(run)
-        self.out = memoryview(run * (max(SEND, self.size) // len(run) + 2) if run else b"")
+        self.out = memoryview(run * (SEND // len(run) + 2) if run else b"")
         self.due = b""
         self.due_size = 0
         self.due_period = 0
@@ -80,12 +80,12 @@ class Script:
                 answers = [_frame(each, mask=False) for each in answers]
             whole = b"".join(answers)
             self.due_size, self.due_period = len(answers[0]) if answers else 0, len(whole)
-            self.due = whole * (max(BUFFER, self.due_size) // len(whole) + 2) if whole else b""
+            self.due = whole * (BUFFER // len(whole) + 2) if whole else b""
 
     def answers(self) -> Answers:
         """Make what looks at one connection."""
         expect = self.load.expect
-        if expect == "none" or self.load.reverse:
+        if expect == "none" or self.load.reverse or (expect == "any" and self.load.kind == "stream"):
             return Anything(self, 0)
         if expect in ("echo", "exact"):
             return ExactFrames(self) if self.websocket else Exact(self)

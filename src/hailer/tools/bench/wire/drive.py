@@ -102,6 +102,9 @@ class Drive:
 
     # What a kind of load says.
 
+    advice = ""
+    """What to do if it leaves clients waiting."""
+
     finishes = False
     """Whether clients that are on their way when it is over are waited for."""
 
@@ -206,9 +209,8 @@ class Drive:
                 self._step(opening)
         clients = self.clients
         for fd, mask in self.poller.poll(wait):
-            client = clients.get(fd)
-            if client is not None:
-                client.ready(mask)
+            if fd in clients:
+                clients[fd].ready(mask)
             elif fd in self._openings:
                 self._step(self._openings[fd])
 
@@ -314,7 +316,7 @@ class Drive:
 
     def saw_nothing(self) -> bool:
         """Say whether the server did nothing at all, not even after the end."""
-        return not (self.down if self.load.reverse else self.messages)
+        return not (self.messages or self.down)
 
     def idle_is_well(self) -> bool:
         """Say whether nothing is due from the server just now, so that its silence says nothing."""
@@ -366,7 +368,7 @@ class Drive:
             if clock() > give_up:
                 outcome.notes.append(
                     f"{waiting} of {self.load.clients} clients still waited for the server"
-                    f" {min(_DRAIN, self.load.timeout):g} seconds after the end"
+                    f" {min(_DRAIN, self.load.timeout):g} seconds after the end{self.advice}"
                 )
                 return
 

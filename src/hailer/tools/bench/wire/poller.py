@@ -40,6 +40,8 @@ class _Selector:
 
     def set(self, fd: int, old: int, new: int) -> None:
         events = (selectors.EVENT_READ if new & READ else 0) | (selectors.EVENT_WRITE if new & WRITE else 0)
+        if not old and not events:
+            return
         if not old:
             self._selector.register(fd, events)
         elif new:

@@ -138,7 +138,9 @@ class StreamClient:
             drive.up += gone
             if gone < size and not self._record:
                 break
-        drive.want(self, READ | WRITE if self.owed else READ)
+        mask = READ | WRITE if self.owed else READ
+        if mask != self.mask:
+            drive.want(self, mask)
 
     def _reply(self) -> None:
         """Send a pong, unless that would come into the middle of a message: the next ping asks again."""
@@ -223,12 +225,44 @@ class PingPongClient(StreamClient):
         return self.flying > 0
 
 
+class LoneClient(PingPongClient):
+    """Has one message under way, which takes a quarter less of the program's own time than several would."""
+
+    __slots__ = ("_since",)
+
+    def _leave(self, count: int, now: int) -> None:
+        self.flying = count
+        self._since = now
+        self.owed = self.size
+        self.drive.sent += 1
+        self.flush()
+
+    def answered(self, done: int, now: int) -> None:
+        """See `StreamClient`."""
+        drive = self.drive
+        if done > self.flying:
+            raise self.too_many()
+        drive.messages += 1
+        since = self._since
+        if drive.over:
+            self.flying = 0
+        else:
+            self._since = now
+            self.owed = self.size
+            drive.sent += 1
+            self.flush()
+        drive.latency.record(now - since)
+
+
 class PingPong(Drive):
     """A closed loop: each client has so many messages under way."""
 
+    advice = ": if it serves one client at a time, have them take turns with --turns"
+
     def client(self, sock: socket.socket, opening: Opening) -> PingPongClient:  # noqa: ARG002
         """See `Drive`."""
-        return PingPongClient(self, sock)
+        lone = self.load.in_flight == 1 and not self.load.turns
+        return (LoneClient if lone else PingPongClient)(self, sock)
 
     def began(self) -> None:
         """See `Drive`; clients that take turns are opened anew, for not all are served at once."""
@@ -323,8 +357,8 @@ class PourClient(StreamClient):
     def waits(self) -> bool:
         """See `Client`."""
         drive = self.drive
-        if drive.load.reverse:
-            return False
+        if drive.load.reverse or drive.load.expect == "any":
+            return False  # there is no telling
         return self.owed > 0 or (not self._counts_sent and self.got < self.gone // self.size)
 
 
