@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from hailer.cli.exits import INTERRUPTED
 from hailer.tools.bench.progress import Progress
 from hailer.tools.bench.relay import run as run_module
 from hailer.tools.bench.relay.peers import Peer
@@ -98,7 +99,7 @@ def test_being_told_to_end_stops_the_relay_that_runs(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == INTERRUPTED
     assert not list(tmp_path.iterdir())
     left = [each for each in psutil.process_iter(["cwd"]) if str(tmp_path) in (each.info["cwd"] or "")]
     assert not left

@@ -242,10 +242,10 @@ def version_time(run: Run) -> Outcome:
 
 @contextlib.contextmanager
 def ending_at_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the relay that runs, too, as Ctrl-C does."""
+    """Let SIGTERM do what Ctrl-C does: the relay that runs is ended, and what there is is shown."""
 
     def end(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
