@@ -73,8 +73,18 @@ def test_rounds_that_differ_much_prove_little(made_up: Make) -> None:
 
 
 def test_other_programs_at_work_are_told_of_first(made_up: Make) -> None:
-    said = read(made_up(usual, others=0.7))
-    assert said[0].startswith("Other programs used 70% of all cores meanwhile: trust no rate")
+    said = read(made_up(usual, others=0.2))
+    assert said[0].startswith("Other programs used 20% of all cores meanwhile: trust no rate")
+    assert "Threads or processes" in said[0]
+
+
+def test_from_rates_that_others_made_nothing_is_concluded(made_up: Make) -> None:
+    text = "\n".join(read(made_up(usual, others=0.7)))
+    assert text.startswith("Other programs used 70%")
+    assert "a second" not in text
+    assert "times as many" not in text
+    assert "2.54 MiB under fork" in text
+    assert "4 ms under fork" in text
 
 
 def test_one_round_is_said_to_be_one(made_up: Make) -> None:

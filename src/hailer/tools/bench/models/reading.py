@@ -23,6 +23,9 @@ __all__ = ["read"]
 _MUCH: Final = 0.10
 """The share of all cores from which on other programs' work makes rates doubtful."""
 
+_TOO_MUCH: Final = 0.40
+"""The share from which on nothing is said of rates at all."""
+
 _PROCESSES: Final = ("prefork", "fork")
 _LOOPS: Final = ("epoll", "uvloop", "asyncio", "select")
 
@@ -30,23 +33,13 @@ _LOOPS: Final = ("epoll", "uvloop", "asyncio", "select")
 def read(results: Results) -> list[str]:
     """Say what was found, a paragraph for each question; only of what was measured."""
     look = Look(results)
-    paragraphs = [
-        _verdict(look),
-        _some_clients(look),
-        _many_clients(look),
-        _connections(look),
-        _computing(look),
-        _waiting(look),
-        _own(look),
-        _transports(look),
-    ]
-    said = [text for text in paragraphs if text]
     others = look.others()
-    if said and others > _MUCH:
-        warning = (
-            f"Other programs used {others:.0%} of all cores meanwhile: trust no rate or latency here, and"
-        )
-        said[0] = f"{warning} measure again without them. {said[0]}"
+    rates = [_verdict, _some_clients, _many_clients, _computing, _waiting, _own] if others < _TOO_MUCH else []
+    said = [text for each in (*rates, _connections, _transports) if (text := each(look))]
+    if results.rows and others > _MUCH:
+        advice = "trust no rate or latency here, and measure again without them."
+        warning = f"Other programs used {others:.0%} of all cores meanwhile: {advice}"
+        said[:1] = [" ".join([warning, *said[:1]])]
     if said and results.rounds() < 2:
         said.append(
             f"This was one round: take no difference of less than {LEAST_OF_ONE:.0%} for one, and measure"
