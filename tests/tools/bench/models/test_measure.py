@@ -44,7 +44,6 @@ def test_every_model_has_every_figure() -> None:
         assert {"messages_per_s", "p50_us", "max_us", "load_busy", "subject_busy", "memory_kib"} <= set(some)
         assert some["messages_per_s"] > 0
         assert 1 < some["cpu_us"] < 1e5
-        assert model == "iterative" or some["kib_per_connection"] >= 0
         connect = rows["echo over tcp, a connection a message", model]
         assert connect["accepts_per_s"] > 0
         if sys.platform == "linux":

@@ -179,8 +179,9 @@ class _Run:
         self._others.append(figures["others"])
         if memory is not None:
             figures["memory_kib"] = memory
-            if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp":
-                figures["kib_per_connection"] = max(0.0, memory - resting) / load.clients
+            # With few connections the memory may have varied by more than they take.
+            if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp" and memory > resting:
+                figures["kib_per_connection"] = (memory - resting) / load.clients
         self._add(setup, case, number, figures)
         self._times.setdefault((case.title, setup.model), Histogram()).add(outcome.latency)
 

@@ -9,7 +9,7 @@ from hailer.tools.bench.figures import FIGURES
 from hailer.tools.bench.models.look import Look
 from hailer.tools.bench.models.services import WAIT
 from hailer.tools.bench.pictures import Picture
-from hailer.tools.bench.plots import Bar, Group, bars, lines
+from hailer.tools.bench.plots import Bar, Group, bars, lines, percentile_curve
 from hailer.tools.bench.tables import star
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def answers(results: Results) -> list[Picture]:
     look = Look(results)
     drawn = [
         _by_clients(look),
+        _latency(look),
         _on_cores(look, "compute", "A handler that computes: messages"),
         _on_cores(look, "own", "Your handler: messages"),
         _one(look, "messages_per_s", f"A handler that waits {WAIT * 1000:g} ms: messages", look.some("wait")),
@@ -54,6 +55,23 @@ def _by_clients(look: Look) -> Picture | None:
     ]
     title = "An echo: messages by clients"
     return Picture(slug(title), figure.name, lines(title, scale.unit, "clients", scaled, better="more"))
+
+
+def _latency(look: Look) -> Picture | None:
+    case = look.some("echo")
+    curves = [
+        Line(model, points, at)
+        for at, model in enumerate(look.models)
+        if case is not None and (points := look.results.percentiles.get((case.title, model)))
+    ]
+    if case is None or not curves:
+        return None
+    scale = FIGURES["max_us"].scale([min(y for each in curves for _, y in each.points)])
+    scaled = [
+        Line(each.name, [(x, y / scale.divisor) for x, y in each.points], each.colour) for each in curves
+    ]
+    title = f"Latency: {case.title}"
+    return Picture(slug(title), "percentiles", percentile_curve(title, scale.unit, scaled))
 
 
 def _on_cores(look: Look, service: str, title: str) -> Picture | None:
