@@ -15,7 +15,7 @@ from hailer.tools.bench.wire.channel import WOULD_BLOCK
 from hailer.tools.bench.wire.drive import NANO, Drive
 from hailer.tools.bench.wire.load import NUMBER, WrongAnswer, clock
 from hailer.tools.bench.wire.poller import READ, WRITE
-from hailer.tools.bench.wire.streams import OpenLoop
+from hailer.tools.bench.wire.schedule import OpenLoop
 
 if TYPE_CHECKING:
     import socket

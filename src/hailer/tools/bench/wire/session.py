@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from hailer.errors import UsageError
 from hailer.tools.bench.wire.connects import Connecting, Idling
 from hailer.tools.bench.wire.datagrams import DatagramOpenLoop, DatagramPingPong, DatagramPouring
-from hailer.tools.bench.wire.streams import OpenLoop, PingPong, Pouring
+from hailer.tools.bench.wire.schedule import OpenLoop
+from hailer.tools.bench.wire.streams import PingPong, Pouring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
