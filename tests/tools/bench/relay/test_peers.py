@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hailer.tools.bench.relay.dialects import DIALECTS
+from hailer.tools.bench.relay.load import measure
 from hailer.tools.bench.relay.party import LoadError
 from hailer.tools.bench.relay.peers import PEER_NAMES, Peer, PeerError, find_peers, free_port, running
+from hailer.tools.bench.relay.plan import Load, reason_against
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +70,18 @@ def test_each_relay_is_found_or_its_absence_explained(tmp_path: Path) -> None:
 def test_a_free_port_is_free() -> None:
     with socket.create_server(("127.0.0.1", free_port())):
         pass
+
+
+@pytest.mark.parametrize("name", ["nats", "redis", "mosquitto", "ngircd"])
+@pytest.mark.parametrize("load", ["fanout", "pingpong", "mixed"])
+def test_a_relay_that_is_here_does_what_the_load_expects(name: str, load: str, tmp_path: Path) -> None:
+    found, missing = find_peers([name], tmp_path)
+    if not found:
+        pytest.skip(missing[name])
+    peer = found[0]
+    if reason := reason_against(peer, Load(load, 5)):
+        pytest.skip(reason)
+    with running(peer, None, tmp_path) as (port, pid):
+        (outcome,) = measure(load, DIALECTS[peer.dialect], port, count=5, seconds=0.05, pid=pid)
+    assert outcome.figures["messages_per_s"] > 0
+    assert outcome.figures["cpu_us"] >= 0
