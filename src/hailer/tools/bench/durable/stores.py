@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from hailer.tools.bench.relay.peers import (
     Peer,
-    PeerError,
+    all_of,
     find_hailer,
     find_mosquitto,
     find_nats,
@@ -102,13 +102,7 @@ def find_stores(names: Sequence[str], nats: str | None = None) -> tuple[list[Pee
         ),
         "sink": find_sink,
     }
-    found, missing = [], {}
-    for name in names:
-        try:
-            found.append(finders[name]())
-        except PeerError as error:
-            missing[name] = str(error)
-    return found, missing
+    return all_of(names, finders)
 
 
 def storing(peer: Peer) -> Peer:

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Final
 from hailer.tools.bench.machine import pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "PEER_NAMES",
     "STOP_TIMEOUT",
     "Peer",
     "PeerError",
+    "all_of",
     "allowed_cores",
     "build_floor",
     "filesystem",
@@ -101,6 +102,13 @@ def find_peers(
         "ngircd": find_ngircd,
         "floor": lambda: build_floor(folder),
     }
+    return all_of(names, finders)
+
+
+def all_of(
+    names: Sequence[str], finders: Mapping[str, Callable[[], Peer]]
+) -> tuple[list[Peer], dict[str, str]]:
+    """Those of the names whose finders find something, and for each of the others the reason why not."""
     found, missing = [], {}
     for name in names:
         try:
