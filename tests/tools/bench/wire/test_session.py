@@ -260,6 +260,15 @@ def test_a_server_that_never_reads(by_hand: Callable[..., int], kind: str) -> No
     assert "does not go on" in outcome.failure
 
 
+def test_no_answer_within_a_measurement_shorter_than_the_timeout(by_hand: Callable[..., int]) -> None:
+    def hear(sock: socket.socket) -> None:
+        while sock.recv(65536):
+            pass
+
+    outcome = run_load(tcp(by_hand(hear)), load(timeout=0.4), 0.1)
+    assert isinstance(outcome.error, TimedOut)
+
+
 def void(_: object) -> None:
     pass
 
@@ -324,6 +333,19 @@ def test_an_open_loop_does_not_forgive_a_pause(by_hand: Callable[..., int]) -> N
     assert outcome.latency.percentile(100) > 0.25
     closed = good(run_load(tcp(by_hand(pauses)), load(), 1.0, warmup=0))
     assert closed.latency.percentile(99) < 0.05
+
+
+def test_an_open_loop_counts_from_when_a_message_was_due(serve_echo: Callable[..., Endpoint]) -> None:
+    """Also when the load itself was held up."""
+    held = iter((0.3,))
+    wanted = load("open", rate=200.0)
+    outcome = good(
+        run_load(serve_echo("tcp4"), wanted, 1.6, warmup=0, report=lambda _: time.sleep(next(held, 0.0)))
+    )
+    assert outcome.late > 0.25
+    assert outcome.latency.percentile(100) > 0.25
+    # Some 60 of 320 were to leave in that time.
+    assert outcome.latency.percentile(92) > 0.1
 
 
 @pytest.fixture
