@@ -43,7 +43,7 @@ _MOST_LOADS: Final = 4
 """Processes of the load, each on a core of its own, where there are as many."""
 
 _ENOUGH_TO_TELL: Final = 10
-"""Connections from which on what they take is more than what memory varies by itself."""
+"""Connections from which on what they take can be told from what memory varies by itself, mostly."""
 
 _MOST_MEMORY: Final = 0.7
 """The share of the memory that is free which the processes of connections may take."""
