@@ -86,4 +86,8 @@ def test_goals_stand_beside_what_was_measured() -> None:
         ["pingpong, 100 pairs", "at most 0.75 × nats", "1.50", "missed"],
         ["idle, 10,000 connections", "at most 4 KiB", "3.50", "reached"],
     ]
+    close = Results("relay", "hailer bench relay")
+    for name, rate in (("hailer", 1297.0), ("nats", 1000.0)):
+        close.add(Case("x", "pipeline, 10 pairs"), Subject(name), 1, {"messages_per_s": rate})
+    assert [verdict.texts()[3:] for verdict in verdicts(close)] == [["1.297", "missed"]]
     assert "| fanout to 100 | Messages delivered | at least 5 × nats | 2 | missed |" in as_markdown(results)

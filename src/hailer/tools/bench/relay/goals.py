@@ -82,7 +82,9 @@ class Verdict:
     def texts(self) -> list[str]:
         """The case, the figure, the goal, what was measured, and the verdict."""
         goal = self.goal
-        measured = number(self.value) + ("*" if self.load_was_limit else "")
+        close = abs(self.value / goal.bound - 1) < 0.01  # then both would look the same
+        measured = f"{self.value:.4g}" if close else number(self.value)
+        measured += "*" if self.load_was_limit else ""
         case = goal.case if goal.subject == "hailer" else f"{goal.case} ({goal.subject})"
         return [case, figure(goal.figure).title, str(goal), measured, "reached" if self.reached else "missed"]
 
