@@ -51,11 +51,12 @@ class Look:
         case, some = self.case(service, max(self.counts(service), default=0)), self.some(service)
         return None if case == some else case
 
-    def largest(self, figure: str, service: str = "echo") -> Case | None:
-        """The case in which the most models have a figure, and of those with the most clients."""
-        cases = [self.case(service, clients) for clients in self.counts(service)]
-        best = max(cases, key=lambda case: (len(self.all(case, figure)), cases.index(case)), default=None)
-        return best if self.all(best, figure) else None
+    def of_most(self, figure: str, service: str = "echo") -> dict[str, float]:
+        """A figure of each model, with the most clients under which that model has it."""
+        found: dict[str, float] = {}
+        for clients in self.counts(service):
+            found |= self.all(self.case(service, clients), figure)
+        return {model: found[model] for model in MODELS if model in found}
 
     def first(self, load: str) -> Case | None:
         """The first case of a kind of load."""

@@ -29,7 +29,7 @@ def answers(results: Results) -> list[Picture]:
         _on_cores(look, "compute", "A handler that computes: messages"),
         _on_cores(look, "own", "Your handler: messages"),
         _one(look, "messages_per_s", f"A handler that waits {WAIT * 1000:g} ms: messages", look.some("wait")),
-        _one(look, "kib_per_connection", "Memory of an open connection", look.largest("kib_per_connection")),
+        _memory(look),
         _one(look, "cpu_us", "Processor time of a new connection", look.first("connect"), each="µs"),
         _transports(look),
     ]
@@ -55,6 +55,15 @@ def _by_clients(look: Look) -> Picture | None:
     ]
     title = "An echo: messages by clients"
     return Picture(slug(title), figure.name, lines(title, scale.unit, "clients", scaled, better="more"))
+
+
+def _memory(look: Look) -> Picture | None:
+    figure, found = FIGURES["kib_per_connection"], look.of_most("kib_per_connection")
+    if not found:
+        return None
+    drawn = [Bar(model, found[model], at) for at, model in enumerate(look.models) if model in found]
+    title = "Memory of an open connection"
+    return Picture(slug(title), figure.name, bars(title, "KiB", [Group("", drawn)], better=figure.better))
 
 
 def _latency(look: Look) -> Picture | None:

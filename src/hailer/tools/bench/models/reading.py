@@ -81,10 +81,10 @@ def _connections(look: Look) -> str:
         parts.append(
             f"To accept a connection, answer once and end it takes, of the server's processor time, {each}."
         )
-    case = look.largest("kib_per_connection")
-    if case is not None:
-        memory = _grouped(look, case, "kib_per_connection", look.all(case, "kib_per_connection"), _memory)
-        parts.append(f"The memory of an open connection, with {_clients(case)}: {memory}.")
+    memory = look.of_most("kib_per_connection")
+    if memory:
+        shown = _grouped(look, None, "kib_per_connection", memory, _memory)
+        parts.append(f"The memory of an open connection: {shown}.")
     return " ".join(parts)
 
 
@@ -200,7 +200,8 @@ def _verdict_waiting(look: Look) -> str:
         return ""
     rate = look.get(case, best, "messages_per_s")
     assert rate is not None
-    each = {name: memory for name in ("thread", "fork") if (memory := _memory_each(look, name)) is not None}
+    memories = look.of_most("kib_per_connection")
+    each = {name: memories[name] for name in ("thread", "fork") if name in memories}
     costs = _listed([f"{_memory(memory)} under {name}" for name, memory in each.items()])
     if look.alike(case, best, "thread"):
         said = f"threads do as well as processes (thread {_about(thread)}, {best} {_about(rate)} a second)"
@@ -228,10 +229,6 @@ def _verdict_many(look: Look) -> str:
         times = _times(rate / theirs)
         return f"{who}, neither: {loop}, one thread for all, answers {times} times as many as {other}."
     return f"{who}, {other}: it answers {_times(theirs / rate)} times as many as {loop}, one thread for all."
-
-
-def _memory_each(look: Look, model: str) -> float | None:
-    return look.get(look.largest("kib_per_connection"), model, "kib_per_connection")
 
 
 def _best(look: Look, case: Case | None, models: Sequence[str]) -> str | None:
@@ -271,11 +268,21 @@ def _groups(
 ) -> list[list[str]]:
     groups: list[list[str]] = []
     for model in sorted(values, key=lambda name: values[name], reverse=most_first):
-        if groups and case is not None and look.alike(case, groups[-1][0], model, figure):
+        if groups and _belongs(look, case, figure, values, (groups[-1][0], model)):
             groups[-1].append(model)
         else:
             groups.append([model])
     return groups
+
+
+def _belongs(
+    look: Look, case: Case | None, figure: str, values: dict[str, float], pair: tuple[str, str]
+) -> bool:
+    """Whether two are told as one; without a case of both by their values alone."""
+    if case is not None:
+        return look.alike(case, *pair, figure)
+    low, high = sorted(values[model] for model in pair)
+    return high <= low * (1 + LEAST_OF_ONE)
 
 
 def _place(case: Case) -> str:
