@@ -131,8 +131,8 @@ class _Run:
         self.progress.now(f"round {number}, {setup.case(setup.loads[0]).title}: {setup.model}")
         try:
             with serving(setup, _cores(setup.cores), folder, certificate) as served:
-                resting = served.memory_kib()
-                self._add(setup, setup.at_rest(), number, {"memory_kib": resting})
+                resting = served.data_kib()
+                self._add(setup, setup.at_rest(), number, {"memory_kib": served.memory_kib()})
                 for load in setup.loads:
                     self._one_load(setup, load, number, served, resting, certificate)
                     left -= 1
@@ -162,7 +162,8 @@ class _Run:
                 before = served.usage()
                 outcome = clients.measure(self.plan.seconds)
                 used = served.usage().since(before)
-                memory = served.memory_kib() if load.kind == "rounds" else None
+                if load.kind == "rounds":
+                    memory, data = served.memory_kib(), served.data_kib()
         except TimedOut as error:  # the machine may have been too busy with something else
             self._note(setup, case.title, str(error), number)
             return
@@ -177,11 +178,11 @@ class _Run:
         figures = _figures(load, outcome) | used.figures(max(outcome.sent, outcome.messages))
         figures["others"] = watch.others()
         self._others.append(figures["others"])
-        if memory is not None:
+        if load.kind == "rounds":
             figures["memory_kib"] = memory
             # With few connections the memory may have varied by more than they take.
-            if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp" and memory > resting:
-                figures["kib_per_connection"] = (memory - resting) / load.clients
+            if load.clients >= _ENOUGH_TO_TELL and setup.transport != "udp" and data > resting:
+                figures["kib_per_connection"] = (data - resting) / load.clients
         self._add(setup, case, number, figures)
         self._times.setdefault((case.title, setup.model), Histogram()).add(outcome.latency)
 
