@@ -24,7 +24,12 @@ COMMAND = [sys.executable, "-m", "hailer", "bench", "models", "--rounds", "1"]
 
 def bench(*words: str, seconds: float = 0.2) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, "--seconds", str(seconds), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+        # A machine that is busy with other tests may leave a server no time at all.
+        if "was not measured in round" not in done.stdout + done.stderr:
+            break
+    return done
 
 
 def measured(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], dict[str, float]]:
