@@ -103,6 +103,14 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
     help="An event loop, or a thread for each client.",
 )
 @option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the event loop's work: about as many cores are used.",
+)
+@option(
     "--drain",
     type=SECONDS,
     default=5.0,
@@ -176,6 +184,7 @@ hailer relay --listen unix:/run/user/1000/hailer.sock --listen tcp://localhost:0
 def command(
     listen: Sequence[Endpoint],
     model: Any,
+    workers: int,
     drain: float,
     insecure: bool,
     cert: str | None,
@@ -206,6 +215,7 @@ def command(
     settings = Settings(
         listen=tuple(listen),
         model=model,
+        workers=workers,
         limits=Limits(**limits),
         drain=drain,
         insecure=insecure,

@@ -79,6 +79,8 @@ class Settings:
             accounts at all.
         store: where mail is kept: a path of a file (see `hailer.relay.store.sqlite`), or ``memory``, from
             which it is gone with the relay; None for a file in the user's state directory.
+        workers: processes that share the work of the asyncio model, this one counted: the others have
+            sockets, TLS and WebSocket, and the core stays here.
     """
 
     listen: tuple[Endpoint, ...] = (DEFAULT_ENDPOINT,)
@@ -96,6 +98,7 @@ class Settings:
     accounts: str | None = None
     guests: bool | None = None
     store: str | None = MEMORY
+    workers: int = 1
 
 
 class RelayServer:
@@ -107,7 +110,8 @@ class RelayServer:
     Raises:
         EndpointError: an endpoint of a kind that a relay cannot listen on.
         UsageError: an address that others can reach without TLS and accounts, unless `Settings.insecure`; a
-            certificate that cannot be used, is missing or has no use; no such model.
+            certificate that cannot be used, is missing or has no use; no such model; workers with another
+            model than asyncio.
         StoreError: the accounts cannot be read.
     """
 
@@ -282,6 +286,8 @@ class RelayServer:
             paths={endpoint.port: endpoint.path for endpoint in layered if endpoint.path not in ("", "/")},
             origins=self.settings.origins,
             max_message=limits.payload + MAX_LINE,
+            pem=_pem(self.settings),
+            optional=self.settings.client_certs == "optional",
         )
 
     def __enter__(self) -> Self:
@@ -381,12 +387,32 @@ def _server_context(settings: Settings) -> ssl.SSLContext | None:
     )
 
 
+def _pem(settings: Settings) -> dict[str, bytes] | None:
+    """What the files of the certificate hold now, for workers; see `Gate.pem`.
+
+    Not for them to read themselves: by then the files may have changed again, and nobody asked for that.
+    """
+    if settings.cert is None or settings.workers == 1:
+        return None
+    names = {"cert": settings.cert, "key": settings.key, "client_ca": settings.client_ca}
+    try:
+        return {name: Path(file).read_bytes() for name, file in names.items() if file is not None}
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read any more: {error.strerror}") from error
+
+
 def _inherits(settings: Settings) -> bool:
     return any(endpoint.scheme == "fd" for endpoint in settings.listen)
 
 
 def _make_edge(settings: Settings) -> Edge:
+    if settings.workers < 1 or (settings.workers > 1 and settings.model != "asyncio"):
+        raise UsageError("workers share the work of the asyncio model: choose that, or one worker")
     # Imported when chosen: the thread model loads no event loop.
+    if settings.model == "asyncio" and settings.workers > 1:
+        from hailer.relay.edge.workers import WorkersEdge  # noqa: PLC0415
+
+        return WorkersEdge(settings.limits, __version__, settings.loop, settings.workers)
     if settings.model == "asyncio":
         from hailer.relay.edge.loop import LoopEdge  # noqa: PLC0415
 

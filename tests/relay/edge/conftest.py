@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from hailer.relay.app import ModelName
     from hailer.runtime.aio import Loop
 
-MODELS: dict[str, tuple[ModelName, Loop]] = {
-    "uvloop": ("asyncio", "uvloop"),
-    "stock": ("asyncio", "stock"),
-    "thread": ("thread", "auto"),
+MODELS: dict[str, tuple[ModelName, Loop, int]] = {
+    "uvloop": ("asyncio", "uvloop", 1),
+    "stock": ("asyncio", "stock", 1),
+    "thread": ("thread", "auto", 1),
+    "workers": ("asyncio", "uvloop", 2),
 }
+"""The model, the event loop, and how many processes: of two, each has every second client."""
 
 
 class Start(Protocol):
@@ -91,10 +93,12 @@ class MakeSettings(Protocol):
 @pytest.fixture
 def settings_for(model: str) -> MakeSettings:
     """Makes the settings of a relay under each model."""
-    kind, loop = MODELS[model]
+    kind, loop, workers = MODELS[model]
 
     def make(*endpoints: Endpoint, drain: float = 1.0, **limits: float) -> Settings:
-        return Settings(listen=endpoints, model=kind, loop=loop, limits=limits_of(limits), drain=drain)
+        return Settings(
+            listen=endpoints, model=kind, loop=loop, workers=workers, limits=limits_of(limits), drain=drain
+        )
 
     return make
 
@@ -202,7 +206,7 @@ _SCRIPT = """
     from hailer.relay.core import relay as core
     from hailer.relay.edge import base
 
-    model, loop, endpoint, drain, descriptors, spare, scan, limits = sys.argv[1:]
+    model, loop, workers, endpoint, drain, descriptors, spare, scan, limits = sys.argv[1:]
     if int(descriptors):
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
     base._SPARE_DESCRIPTORS = int(spare)
@@ -213,6 +217,7 @@ _SCRIPT = """
             listen=(Endpoint.parse(endpoint),),
             model=model,
             loop=loop,
+            workers=int(workers),
             limits=Limits(**eval(limits)),
             drain=float(drain),
         )
@@ -253,10 +258,11 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
             scan: float = 1.0,
             **limits: float,
         ) -> RelayProcess:
-            kind, loop = MODELS[model]
+            kind, loop, workers = MODELS[model]
             arguments = (
                 kind,
                 loop,
+                str(workers),
                 "tcp4://127.0.0.1:0",
                 str(drain),
                 str(descriptors),

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def test_peers_are_told_apart_by_address(model: str, tmp_path: Path, connect: Connect) -> None:
-    kind, loop = MODELS[model]
+    kind, loop, workers = MODELS[model]
     endpoints = tuple(map(Endpoint.parse, ("tcp4://127.0.0.1:0", f"unix:{tmp_path}/relay.sock")))
-    settings = Settings(listen=endpoints, model=kind, loop=loop, drain=0.2)
+    settings = Settings(listen=endpoints, model=kind, loop=loop, workers=workers, drain=0.2)
     with RelayServer(settings) as relay:
         for endpoint in relay.endpoints:
             connect(endpoint, "ann" if endpoint.path else "bob")
@@ -29,13 +29,14 @@ def test_peers_are_told_apart_by_address(model: str, tmp_path: Path, connect: Co
 
 def test_tables_change_under_log_ins(model: str, tmp_path: Path, connect: Connect) -> None:
     """Who is right is let in at any moment; who is removed is let go of; nothing breaks."""
-    kind, loop = MODELS[model]
+    kind, loop, workers = MODELS[model]
     file = AccountFile(tmp_path / "accounts")
     tokens = {name: file.add(name) for name in ("stays", "goes")}
     settings = Settings(
         listen=(Endpoint.parse("tcp4://127.0.0.1:0"),),
         model=kind,
         loop=loop,
+        workers=workers,
         drain=0.2,
         accounts=str(file.path),
     )

@@ -385,7 +385,7 @@ def test_shutdown_says_goodbye(start: StartLayered, connect: Connect, kind: str)
 # slow receivers
 
 
-def test_a_receiver_that_catches_up(start: StartLayered, connect: Connect, kind: str) -> None:
+def test_a_receiver_that_catches_up(start: StartLayered, connect: Connect, kind: str, model: str) -> None:
     server = start(kind, waiting=4 * MIB, slow_seconds=30)
     where = server.endpoints[0]
     count = 6000
@@ -406,7 +406,8 @@ def test_a_receiver_that_catches_up(start: StartLayered, connect: Connect, kind:
         if kind != "tls":
             before = slow.waiting
             stream.send(frame(b"are you there", opcode=9) * 20)
-            wait_until(lambda: slow.waiting != before)
+            if model != "workers":  # there the answers wait in the worker, which bounds them by itself
+                wait_until(lambda: slow.waiting != before)
         stream.send(in_kind(kind, b"PING last"))
         got = stream.until(b"PONG last")
         assert [int(number) for number in re.findall(rb":(\d{6})x", got)] == list(range(count))

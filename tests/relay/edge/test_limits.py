@@ -76,6 +76,8 @@ def test_too_few_descriptors(model: str, start_process: StartProcess, connect: C
 @pytest.mark.heavy
 def test_no_descriptors_at_all(model: str, start_process: StartProcess, connect: Connect) -> None:
     """What the relay did not reckon with: the process's files are used up by something else."""
+    if model == "workers":
+        pytest.skip("clients take no files of the relay's process, and a worker has as many again")
     relay = start_process(model, descriptors=36, spare=0)
     wires = [connect(relay.endpoint) for _ in range(60)]
     first = greeted(wires, 0.3 if LONG else 1.0)

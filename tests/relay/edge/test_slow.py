@@ -158,7 +158,8 @@ def test_one_of_fifty_stops_reading(model: str, start_process: StartProcess, con
         assert (receiver.count, receiver.last, receiver.gaps) == (count, count - 1, 0)
     # The last byte that it took left the relay at about the start.
     assert slow_seconds <= cut_after[0] < slow_seconds + 2.0 * SLACK
-    assert most - before < 20 * MIB, f"{(most - before) / MIB:.1f} MiB more"
+    # With workers, as much again is on its way to them, and kept by the allocator.
+    assert most - before < (40 if model == "workers" else 20) * MIB, f"{(most - before) / MIB:.1f} MiB more"
     assert late.others[-1] == b"BYE :too slow: your output waited for %g seconds" % slow_seconds
     assert late.others[-2].startswith(b"GAP ")
     # No hole but those that it is told of: the last, and maybe one before the system took a little more.
@@ -303,9 +304,13 @@ def test_a_peer_that_asks_and_never_reads_costs_no_memory(
 
 @pytest.mark.heavy
 def test_a_peer_that_never_reads_is_forgotten_and_its_descriptor_used_again(
-    start_one: Start, connect: Connect, quick_clocks: None
+    model: str, start_one: Start, connect: Connect, quick_clocks: None
 ) -> None:
     """Each round's receiver has the descriptor of the one before, and blocks like it."""
+    if model == "workers":
+        pytest.skip(
+            "the number of a worker's link is not used again, and so short a patience loses what is late"
+        )
     relay = start_one(waiting=16 * 1024, patience=0.05, slow_seconds=0.2, parting_seconds=0.1)
     where = relay.endpoints[0]
     alice = connect(where, "alice")

@@ -197,3 +197,8 @@ def _short_lines(data: bytes, start: int, most: int) -> int:
             break
         end = step
     return end
+
+
+def whole_lines(data: bytes) -> int:
+    """The place after the lines of at most MAX_TEXT bytes with which this begins."""
+    return _short_lines(data, 0, len(data) + MAX_TEXT)

@@ -36,7 +36,7 @@ _WIDER = ((256, 16 * BLOCK), (16, 4 * BLOCK), (0, BLOCK))
 """Bytes that are routed together by the number of their receivers: the more receivers, the shorter is each
 one's share, and each share is a write."""
 
-_MOST_TO_ONE = 16384
+MOST_TO_ONE = 16384
 """Lines to one receiver in a large block: the shortest are 16 times as long when they go out."""
 
 
@@ -76,7 +76,7 @@ def send_block(relay: Relay, session: Session, block: bytes) -> bool:
         count, chunk = (_turn_short if first < _SHORT else _turn_long)(block, start, route)
         if not chunk:
             return _scatter(relay, session, block)
-        if count > _MOST_TO_ONE:
+        if count > MOST_TO_ONE:
             return False
         session.block = BLOCK
     relay.counters.received += count
@@ -200,7 +200,7 @@ def _scatter(relay: Relay, session: Session, block: bytes) -> bool:
     for head, _, text in map(bytes.partition, BytesIO(block), _COLON):
         groups[head].append(text)
     counts = [len(texts) for texts in groups.values()]
-    if max(counts) > _MOST_TO_ONE:
+    if max(counts) > MOST_TO_ONE:
         return False
     found = list(map(session.routes.get, groups))
     targets = [route.target for route in found if route is not None and route.target.online]

@@ -10,16 +10,13 @@ from hailer.endpoint import from_sockaddr
 from hailer.errors import HailerError
 from hailer.logs import log_event
 from hailer.relay.edge.base import Edge, log
-from hailer.relay.edge.link import DONTWAIT, Link, remove, who
+from hailer.relay.edge.link import DONTWAIT, Link, encode_piece, remove, who
 
 if TYPE_CHECKING:
     import socket
 
     from hailer.endpoint import Endpoint
     from hailer.relay.edge.layers import Layers
-
-_PIECE = 65536
-"""Plaintext that becomes wire bytes at once."""
 
 
 class LayeredEdge(Edge):
@@ -146,20 +143,7 @@ class LayeredEdge(Edge):
 
 
 def _encode(link: Link, layers: Layers) -> None:
-    """Make wire bytes of the first chunks, a piece of them at most."""
-    chunks = link.chunks
-    count, size = 1, len(chunks[0])
-    while count < len(chunks) and size + len(chunks[count]) <= _PIECE:
-        size += len(chunks[count])
-        count += 1
-    if size > _PIECE:
-        whole = memoryview(chunks[0])
-        size = layers.cut(whole, _PIECE)
-        data = bytes(whole[:size])
-        chunks.insert(1, whole[size:])
-    else:
-        data = b"".join(chunks[:count])
-    raw = layers.encode(data)
-    chunks[:count] = [raw]
+    raw, size = encode_piece(link.chunks, layers)
+    link.chunks.insert(0, raw)
     link.waiting += len(raw) - size
     link.wired = True

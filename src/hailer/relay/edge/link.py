@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from hailer.relay.core.session import Chunk
     from hailer.relay.edge.layers import Layers
 
-__all__ = ["DONTWAIT", "LAYERED", "Gate", "Link", "remove", "who"]
+__all__ = ["DONTWAIT", "LAYERED", "Gate", "Link", "encode_piece", "remove", "who"]
+
+_PIECE = 65536
+"""Plaintext that becomes wire bytes at once."""
 
 DONTWAIT = int(socket.MSG_DONTWAIT)  # the enum member would be converted with each call
 
@@ -63,12 +66,17 @@ class Gate:
         paths: of each port that serves one WebSocket path only, that path.
         origins: the origins of pages that may connect by WebSocket; None for the page's own host only.
         max_message: the most bytes of one WebSocket message.
+        pem: what was in the files that `tls` was made of, for other processes to make it too: by the names of
+            `server_context`'s arguments; None where nobody else does.
+        optional: the argument of that name.
     """
 
     tls: ssl.SSLContext | None = None
     paths: Mapping[int | str | None, str] = field(default_factory=dict)
     origins: Sequence[str] | None = None
     max_message: int = 1 << 20
+    pem: Mapping[str, bytes] | None = None
+    optional: bool = False
 
 
 def remove(chunks: list[Chunk], size: int) -> None:
@@ -86,3 +94,24 @@ def remove(chunks: list[Chunk], size: int) -> None:
 def who(session: Session) -> dict[str, str]:
     """What a line of the log says of a connection."""
     return {"peer": session.peer, "name": session.name.decode() or "-"}
+
+
+def encode_piece(chunks: list[Chunk], layers: Layers) -> tuple[bytes, int]:
+    """Make wire bytes of the first chunks, a piece of them at most, and take them away.
+
+    Returns:
+        The wire bytes, and of how many bytes they were made.
+    """
+    count, size = 1, len(chunks[0])
+    while count < len(chunks) and size + len(chunks[count]) <= _PIECE:
+        size += len(chunks[count])
+        count += 1
+    if size > _PIECE:
+        whole = memoryview(chunks[0])
+        size = layers.cut(whole, _PIECE)
+        data = bytes(whole[:size])
+        chunks[0] = whole[size:]
+        return layers.encode(data), size
+    data = b"".join(chunks[:count])
+    del chunks[:count]
+    return layers.encode(data), size

@@ -24,8 +24,8 @@ class Poller(Protocol):
     def set(self, fd: int, old: int, new: int) -> None:
         """Change what is waited for on a descriptor: 0, READ, WRITE or both."""
 
-    def poll(self) -> list[tuple[int, int]]:
-        """Descriptors that are ready now, with READ, WRITE or both; does not wait."""
+    def poll(self, seconds: float = 0) -> list[tuple[int, int]]:
+        """Descriptors that are ready, with READ, WRITE or both; does not wait without being told to."""
 
     def close(self) -> None:
         """Release it."""
@@ -49,11 +49,11 @@ class _Epoll:
         else:
             self._epoll.unregister(fd)
 
-    def poll(self) -> list[tuple[int, int]]:
+    def poll(self, seconds: float = 0) -> list[tuple[int, int]]:
         # EPOLLIN is 1 and READ is 1, so the usual event needs no translation
         return [
             (fd, mask if mask == READ else (READ if mask & ~select.EPOLLOUT else 0) | (mask & 4) >> 1)
-            for fd, mask in self._poll(0, 256)
+            for fd, mask in self._poll(seconds, 256)
         ]
 
 
@@ -77,8 +77,8 @@ class _Selector:
         else:
             self._selector.unregister(fd)
 
-    def poll(self) -> list[tuple[int, int]]:
-        return [(key.fd, mask) for key, mask in self._selector.select(0)]
+    def poll(self, seconds: float = 0) -> list[tuple[int, int]]:
+        return [(key.fd, mask) for key, mask in self._selector.select(seconds)]
 
 
 def make_poller() -> Poller:
