@@ -80,6 +80,14 @@ class Wanted:
 class _Benches(click.Group):
     """A group that imports a subcommand's module when that one is wanted."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            raise UsageError(
+                f"say what to measure: one of {', '.join(BENCHES)}, such as hailer bench models --short"
+                " (see hailer bench --help)"
+            )
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click calls it so)
         return list(BENCHES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,20 +45,41 @@ def check(wanted: Wanted, kind: str) -> None:
         path = Path(name)
         if path.is_dir():
             raise UsageError(f"--{option}: {name} is a directory: name a file")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(f"--{option}: {name} cannot be written: name a file in a directory of yours")
+        try:
+            _try_to_write(path)
+        except OSError as error:
+            raise UsageError(
+                f"--{option}: {name} cannot be written ({error.strerror}): name another file"
+            ) from error
     if wanted.svg is not None:
         try:
             Path(wanted.svg).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=wanted.svg):
+                pass
         except OSError as error:
             raise UsageError(
-                f"--svg: {wanted.svg} is no directory ({error.strerror}): name another"
+                f"--svg: nothing can be written into {wanted.svg} ({error.strerror}): name another directory"
             ) from error
     if wanted.compare is None:
         if wanted.fail_below is not None:
             raise UsageError("--fail-below needs something to compare with: give --compare OLD.json, too")
     elif load(wanted.compare).kind != kind:
         raise UsageError(f"{wanted.compare} holds no results of hailer bench {kind}: name another")
+
+
+def _try_to_write(path: Path) -> None:
+    """See whether a file can be written, and leave it, or its absence, as it is.
+
+    Raises:
+        OSError: it cannot.
+    """
+    new = not path.exists()
+    if not new and not path.is_file():
+        return  # who reads a pipe would take it for the end
+    with path.open("ab"):
+        pass
+    if new:
+        path.unlink()
 
 
 def publish(results: Results, wanted: Wanted, notes: Notes) -> bool:

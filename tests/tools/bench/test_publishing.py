@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from fcntl import ioctl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +26,6 @@ from hailer.tools.bench.progress import Progress, duration
 from hailer.tools.bench.results import Case, Results, Subject, load
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import click
 
     from hailer.cli.notes import Notes
@@ -78,7 +78,7 @@ def test_options_say_what_to_measure() -> None:
         (["--json", "/no/such/place.json"], "cannot be written"),
         (["--html", "/"], "is a directory"),
         (["--html", "-"], "name one, such as"),
-        (["--svg", "/dev/null/plots"], "is no directory"),
+        (["--svg", "/dev/null/plots"], "nothing can be written into /dev/null/plots"),
         (["--compare", "/no/such/file.json"], "cannot be read"),
         (["--fail-below", "0.9"], "give --compare"),
     ],
@@ -87,6 +87,44 @@ def test_what_cannot_be_is_told_before_the_work_begins(args: list[str], sentence
     error = run(*args).exception
     assert isinstance(error, UsageError)
     assert sentence in str(error)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="there is no place that not even root may write to"
+)
+@pytest.mark.parametrize("option", ["--json", "--html", "--markdown", "--svg"])
+def test_where_nothing_can_be_written_is_found_out_before_the_work_begins(option: str) -> None:
+    name = "/proc/self" if option == "--svg" else "/proc/self/results"
+    error = run(option, name).exception
+    assert isinstance(error, UsageError)
+    assert f"{name} cannot be written" in str(error) or f"nothing can be written into {name}" in str(error)
+
+
+def test_what_is_there_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    old = tmp_path / "old.html"
+    old.write_text("what was there")
+    error = run("--html", str(old), "--json", str(tmp_path / "new.json"), "--markdown", "/").exception
+    assert isinstance(error, UsageError)
+    assert old.read_text() == "what was there"
+    assert [each.name for each in tmp_path.iterdir()] == ["old.html"]
+
+
+def test_who_reads_a_pipe_gets_the_results(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(pipe.read_text)
+        run("--json", str(pipe))
+        assert json.loads(reading.result(10))["kind"] == "endpoint"
+
+
+def test_a_full_disk_does_not_cost_the_results() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    done = run("--html", "/dev/full")
+    assert isinstance(done.exception, HailerError)
+    assert "/dev/full could not be written (No space left on device)" in str(done.exception)
+    assert "3,000" in done.stdout
 
 
 def test_files_are_written(tmp_path: Path) -> None:
@@ -181,6 +219,13 @@ def test_each_subcommand_can_be_asked_for_help(name: str, capsys: pytest.Capture
     told = capsys.readouterr().out
     for option in ("--json", "--html", "--svg", "--markdown", "--compare", "Example:"):
         assert option in told
+
+
+def test_without_a_subcommand_they_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("hailer: say what to measure: one of relay, models, endpoint, show, such as ")
+    assert told.count("\n") == 1
 
 
 def test_a_subcommand_that_there_is_not_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hailer.tools.bench.figures import Figure, Scale
     from hailer.tools.bench.results import Case, Curve, Results
 
-__all__ = ["Picture", "apart", "key_cases", "key_pictures", "latencies", "pictures"]
+__all__ = ["Picture", "apart", "bars_of", "key_cases", "key_pictures", "latencies", "pictures"]
 
 _MOST_BARS: Final = 24
 """So many in one picture; more are shown apart for each load, and each transport if there are several."""
@@ -65,6 +65,19 @@ def pictures(results: Results) -> list[Picture]:
         scale = FIGURES["max_us"].scale([least])
         keep("percentiles", title, percentile_curve(title, scale.unit, _scaled(curves, scale)))
     return list(made.values())
+
+
+def bars_of(results: Results, name: str, title: str) -> str:
+    """One plot with bars of all cases that have a figure, under a title of one's own; empty if none has it.
+
+    Args:
+        results: what was measured.
+        name: that of the figure.
+        title: stands above.
+    """
+    figure = FIGURES[name]
+    cases = _measured(results, figure, results.cases)
+    return _bars(results, figure, title, cases) if cases else ""
 
 
 def key_pictures(results: Results) -> list[Picture]:

@@ -22,6 +22,8 @@ __all__ = [
     "Table",
     "as_markdown",
     "as_text",
+    "markdown_of",
+    "plain",
     "shown_figures",
     "star",
     "subjects_of",
@@ -278,19 +280,18 @@ def as_markdown(results: Results, comparison: Comparison | None = None) -> str:
         results: what was measured.
         comparison: with older results; it stands before the others.
     """
-    parts = [f"# {_plain(title_of(results))}", ""]
-    parts += [f"{_plain(text)}\n" for text in results.reading]
-    parts += [f"- {_plain(key)}: {_plain(text)}" for key, text in results.conditions.items()]
-    parts += [f"- {_plain(_subject_line(*each))}" for each in subjects_of(results)]
+    parts = [f"# {plain(title_of(results))}", ""]
+    parts += [f"{plain(text)}\n" for text in results.reading]
+    parts += [f"- {plain(key)}: {plain(text)}" for key, text in results.conditions.items()]
+    parts += [f"- {plain(_subject_line(*each))}" for each in subjects_of(results)]
     parts += ["", "To repeat it:", "", f"    {printable(results.command)}", ""]
     if comparison is not None:
         about = [*comparison.warnings, *comparison.unchanged()]
-        parts += ["Beside the older results:", "", *(f"- {_plain(each)}" for each in about), ""]
+        parts += ["Beside the older results:", "", *(f"- {plain(each)}" for each in about), ""]
     for table in (*(comparison.tables() if comparison is not None else ()), *tables(results)):
-        parts += [f"## {_plain(table.title)}", "", *_markdown_table(table), ""]
-        parts += [f"{_plain(note)}\n" for note in table.notes]
+        parts += [f"## {plain(table.title)}", "", f"{markdown_of(table)}\n"]
     if results.notes:
-        parts += ["## Notes", "", *(f"- {_plain(note)}" for note in results.notes), ""]
+        parts += ["## Notes", "", *(f"- {plain(note)}" for note in results.notes), ""]
     return "\n".join(parts)
 
 
@@ -303,20 +304,22 @@ def title_of(results: Results) -> str:
     }.get(results.kind, results.kind)
 
 
-def _markdown_table(table: Table) -> list[str]:
+def markdown_of(table: Table) -> str:
+    """One table with its notes as Markdown, without its title."""
     lines = [
-        "| " + " | ".join(map(_plain, table.head)) + " |",
+        "| " + " | ".join(map(plain, table.head)) + " |",
         "| --- " + "| ---: " * (len(table.head) - 1) + "|",
     ]
     for place, row in enumerate(table.rows):
         cells = [
-            f"**{_plain(text)}**" if (place, at) in table.best else _plain(text)
-            for at, text in enumerate(row)
+            f"**{plain(text)}**" if (place, at) in table.best else plain(text) for at, text in enumerate(row)
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    for note in table.notes:
+        lines += ["", plain(note)]
+    return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that means nothing else in Markdown."""
     return re.sub(r"([\\`*_|<>\[\]#~])", r"\\\1", printable(text))
