@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _START = 10.0
 """Seconds that workers get to start before this process goes on without them."""
 
+_GATHERING = 0.01
+"""Seconds for which news of one worker are read before what came of them is written."""
+
 _LAST_ORDERS = 2.0
 """Seconds that workers get to close what is left once all is over."""
 
@@ -208,13 +211,20 @@ class WorkersEdge(LoopEdge):
     # what workers say
 
     def _news(self, worker: WorkerProcess) -> None:
+        relay = self.relay
+        write_by = time.monotonic() + _GATHERING
         try:
-            for links, sizes, data in worker.channel.receive():
-                self._take_news(worker, links.tolist(), sizes.tolist(), data)
+            # as in `LoopEdge._events`: what more has come is read before what came of it is written
+            while True:
+                for links, sizes, data in worker.channel.receive():
+                    self._take_news(worker, links.tolist(), sizes.tolist(), data)
+                if relay.held or relay.closing or relay.mail.stirred or time.monotonic() >= write_by:
+                    break
         except BlockingIOError:
-            return
+            pass
         except (EOFError, ConnectionError):
             self._lose(worker)
+        self._settle()
         if self._store_thread is None:
             return  # nobody is served yet
         if self.relay.mail.stirred:
@@ -240,7 +250,8 @@ class WorkersEdge(LoopEdge):
                         self._take_one(link, what, number, data[start:end], now)
                     elif not link.closing:
                         self._hear(link, bytes(data[start:end]), now)
-                    self._settle()
+                    if self.relay.held or self.relay.closing or not (what == c.GROUPED or link.block > BLOCK):
+                        self._settle()
                 except Exception as error:
                     self._fault(link, error)
             elif what == c.UP:
