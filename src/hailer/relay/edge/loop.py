@@ -180,7 +180,7 @@ class LoopEdge(LayeredEdge):
         """Handle the sockets that are ready: all reads of one look, then the writes that came of them."""
         links, poll, read, settle = self.links, self._poller.poll, self._read, self._settle
         relay, dirty = self.relay, self.relay.dirty
-        rounds, write_by, link = 0, 0.0, None
+        rounds, write_by, link, worked = 0, 0.0, None, False
         while rounds < _ROUNDS:
             events = poll()
             if not events:
@@ -205,8 +205,11 @@ class LoopEdge(LayeredEdge):
                                 settle()  # while what is to be written is in the processor's cache
                 except Exception as error:
                     self._fault(link, error)
+            if relay.mail.stirred:
+                self._give_work()
+                worked = True
             # who was held meanwhile is not to be read again
-            if streams and now < write_by and not (relay.held or relay.closing or relay.mail.stirred):
+            if streams and now < write_by and not (relay.held or relay.closing):
                 continue
             try:
                 settle()
@@ -214,8 +217,7 @@ class LoopEdge(LayeredEdge):
                 if link is None:
                     raise
                 self._fault(link, error)
-            if relay.mail.stirred:
-                self._give_work()
+            if worked:
                 break  # the store's thread wants the global lock, which waiting in the event loop gives up
             if self._stops:
                 break  # the event loop is to get to it soon
