@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hailer.tools.bench.drawing import WIDTH, Line, slug
@@ -64,6 +64,7 @@ def widths(root: ET.Element) -> list[float]:
 some_bars = st.lists(st.builds(Bar, names, values, st.integers(0, 20), st.just("*")), max_size=10)
 
 
+@settings(max_examples=30)
 @given(names, names, st.lists(st.tuples(names, some_bars), max_size=10))
 def test_any_bars_lie_within_the_drawing(title: str, unit: str, groups: list[tuple[str, list[Bar]]]) -> None:
     checked(bars(title, unit, [Group(*group) for group in groups], better="more"))

@@ -15,12 +15,14 @@ from hailer.tools.bench.relay.dialects import DIALECTS, LineDialect
 from hailer.tools.bench.relay.load import measure
 from hailer.tools.bench.relay.mixed import LARGEST, SMALLEST, Receiver, Strand, make_deck
 from hailer.tools.bench.relay.party import LoadError
-from hailer.tools.bench.relay.peers import find_peers, running
+from hailer.tools.bench.relay.peers import running
 from hailer.tools.bench.relay.posting import POSTING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from hailer.tools.bench.relay.peers import Peer
 
 
 class HastyLines(LineDialect):
@@ -126,11 +128,8 @@ def test_more_than_was_sent_is_found_out(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("name", ["hailer", "nats", "redis"])
-def test_a_tenth_is_stored(name: str, tmp_path: Path) -> None:
-    found, missing = find_peers([name], tmp_path)
-    if not found:
-        pytest.skip(missing[name])
-    peer = found[0].storing
+def test_a_tenth_is_stored(name: str, tmp_path: Path, require_peer: Callable[[str], Peer]) -> None:
+    peer = require_peer(name).storing
     assert peer is not None
     dialect = HastyLines() if name == "hailer" else DIALECTS[peer.dialect]
     with running(peer, None, tmp_path) as (port, pid):

@@ -16,6 +16,7 @@ from hailer.tools.bench.relay.peers import PEER_NAMES, Peer, PeerError, find_pee
 from hailer.tools.bench.relay.plan import Load, reason_against
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SERVER = """import socket, sys, time
@@ -72,15 +73,20 @@ def test_a_free_port_is_free() -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["nats", "redis", "mosquitto", "ngircd"])
-@pytest.mark.parametrize("load", ["fanout", "pingpong", "mixed"])
-def test_a_relay_that_is_here_does_what_the_load_expects(name: str, load: str, tmp_path: Path) -> None:
-    found, missing = find_peers([name], tmp_path)
-    if not found:
-        pytest.skip(missing[name])
-    peer = found[0]
-    if reason := reason_against(peer, Load(load, 5)):
-        pytest.skip(reason)
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        *[(name, "pingpong") for name in ("nats", "redis", "mosquitto", "ngircd")],
+        *[(name, "fanout") for name in ("nats", "redis", "mosquitto", "ngircd")],
+        # no message of ngircd's has more than 400 bytes
+        *[(name, "mixed") for name in ("nats", "redis", "mosquitto")],
+    ],
+)
+def test_a_relay_that_is_here_does_what_the_load_expects(
+    name: str, load: str, tmp_path: Path, require_peer: Callable[[str], Peer]
+) -> None:
+    peer = require_peer(name)
+    assert reason_against(peer, Load(load, 5)) is None
     with running(peer, None, tmp_path) as (port, pid):
         (outcome,) = measure(load, DIALECTS[peer.dialect], port, count=5, seconds=0.05, pid=pid)
     assert outcome.figures["messages_per_s"] > 0

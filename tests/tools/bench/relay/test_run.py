@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
-import pytest
 
 from hailer.cli.exits import INTERRUPTED
 from hailer.tools.bench.progress import Progress
@@ -24,10 +23,11 @@ from hailer.tools.bench.results import Results, load
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
+    from tests.conftest import RequireProgram
+
 COMMAND = (sys.executable, "-m", "hailer", "bench", "relay")
-needs_cc = pytest.mark.skipif(
-    shutil.which("cc") is None, reason="no C compiler to build the floor with: install gcc"
-)
 
 
 def a_run(folder: Path) -> Run:
@@ -58,8 +58,10 @@ def test_an_interruption_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest
     assert "cores" in run.results.conditions
 
 
-@needs_cc
-def test_the_command_measures_the_floor_and_writes_its_files(tmp_path: Path) -> None:
+def test_the_command_measures_the_floor_and_writes_its_files(
+    tmp_path: Path, require_program: RequireProgram
+) -> None:
+    require_program("cc")
     page, figures, text = tmp_path / "page.html", tmp_path / "figures.json", tmp_path / "page.md"
     command = [*COMMAND, "pipeline", "paced", "idle", "--short", "--seconds", "0.1", "--only", "floor"]
     command += ["--json", str(figures), "--html", str(page), "--markdown", str(text), "--count", "12"]
@@ -94,6 +96,7 @@ def test_being_told_to_end_stops_the_relay_that_runs(tmp_path: Path) -> None:
         try:
             while not list(tmp_path.glob("hailer-bench-*/hailer.log")):
                 assert process.poll() is None
+                time.sleep(0.01)
             relay = list(tmp_path.glob("hailer-bench-*/data-*"))
             assert relay
         finally:
