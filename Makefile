@@ -3,14 +3,15 @@
 #   make test    set up and run the tests
 #   make check   lint, types and the dependency contracts
 #   make soak    the long forms of the tests of mail, loss and limits, and fuzzing; an hour or two
-#   make bench   measure the relay beside its peers
+#   make bench   measure the relay beside its peers, stored messages and the models, and make the pages of it; most of an hour
+#   make bench-pages   make the pages, tables and pictures anew from what was measured (bench/*.json)
 #   make guard-renew   count the instructions of the hot paths anew, which tests/guard holds later ones against
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check soak bench guard-renew format lock clean
+.PHONY: run test check soak bench bench-pages guard-renew format lock clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hailer needs Python 3.11 or later: $$($(PYTHON) --version) is older; name another with make PYTHON=python3.12"; exit 1; }
@@ -37,8 +38,16 @@ soak: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+# Status 1: something could not be measured, which the results note. ARGS are for each, such as ARGS=--short.
+BENCH := $(BIN)/hailer bench
 bench: $(READY)
-	@$(BIN)/hailer bench relay $(ARGS)
+	@$(BENCH) relay $(ARGS) --no-plots --json bench/relay.json || [ $$? -eq 1 ]
+	@$(BENCH) relay --durable $(ARGS) --no-plots --json bench/durable.json || [ $$? -eq 1 ]
+	@$(BENCH) models $(ARGS) --no-plots --json bench/models.json || [ $$? -eq 1 ]
+	@$(BIN)/python -m bench.pages
+
+bench-pages: $(READY)
+	@$(BIN)/python -m bench.pages
 
 # For this Python; for others too: make guard-renew PYTHONS="python3.12 python3.13". They need no packages.
 PYTHONS ?= $(BIN)/python

@@ -113,9 +113,9 @@ def publish(results: Results, wanted: Wanted, notes: Notes) -> bool:
 
         write(wanted.html, lambda: page(results, comparison))
     if wanted.svg is not None:
-        from hailer.tools.bench.pictures import pictures  # noqa: PLC0415
+        from hailer.tools.bench.pictures import key_pictures, pictures  # noqa: PLC0415
 
-        for each in pictures(results):
+        for each in (*key_pictures(results), *pictures(results)):
             write(Path(wanted.svg) / f"{each.name}.svg", lambda svg=each.svg: svg)  # type: ignore[misc]
     if wanted.json == "-":
         _print(results.as_text())

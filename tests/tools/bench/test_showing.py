@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hailer.tools.bench import terminal
 from hailer.tools.bench.compare import compare
 from hailer.tools.bench.page import page
-from hailer.tools.bench.pictures import apart, latencies, pictures
+from hailer.tools.bench.pictures import apart, key_pictures, latencies, pictures
 from hailer.tools.bench.results import Case, Results, Subject
 from hailer.tools.bench.tables import STAR, as_markdown, as_text, tables
 
@@ -149,7 +149,7 @@ def test_the_page_needs_nothing_else_and_says_all() -> None:
     assert "script" not in seen.tags
     assert "url(" not in text
     assert "@import" not in text
-    assert seen.tags.count("svg") == len(pictures(relays()))
+    assert seen.tags.count("svg") == len([*key_pictures(relays()), *pictures(relays())])
     assert len(seen.ids) == len(set(seen.ids))
     for words in ("hailer bench relay", "0 and 1", "a note", "what it says", "2,000*", "within the noise"):
         assert words in seen.text

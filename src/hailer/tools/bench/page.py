@@ -57,7 +57,8 @@ def page(results: Results, comparison: Comparison | None = None) -> str:
         comparison: with older results.
     """
     title = title_of(results)
-    drawn, key = pictures(results), key_pictures(results)
+    key = key_pictures(results)
+    drawn = [each for each in pictures(results) if each.svg not in {one.svg for one in key}]
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',

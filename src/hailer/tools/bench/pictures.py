@@ -86,6 +86,10 @@ def key_pictures(results: Results) -> list[Picture]:
         from hailer.tools.bench.models.pictures import answers  # noqa: PLC0415 (only for its kind)
 
         return answers(results)
+    if results.kind == "relay":
+        from hailer.tools.bench.relay import pictures as relay  # noqa: PLC0415 (only for its kind)
+
+        return relay.answers(results)
     return []
 
 

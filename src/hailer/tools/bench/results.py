@@ -18,14 +18,14 @@ import json
 import math
 import statistics
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hailer.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["BUSY", "FORMAT", "Case", "Curve", "Results", "Row", "Subject", "load", "parse"]
 
@@ -154,6 +154,23 @@ class Results:
     def rounds(self) -> int:
         """The number of the last round."""
         return max((row.round for row in self.rows), default=0)
+
+    def part(self, wanted: Callable[[Case], bool], subjects: Sequence[str] | None = None) -> Results:
+        """Some of the cases, of some subjects. All subjects stay known, so that each keeps its colour.
+
+        Args:
+            wanted: whether a case is to be there.
+            subjects: the names of those whose figures are to be there; None for all.
+        """
+        cases = [case for case in self.cases if wanted(case)]
+        titles = {case.title for case in cases}
+
+        def kept(title: str, name: str) -> bool:
+            return title in titles and (subjects is None or name in subjects)
+
+        rows = [row for row in self.rows if kept(row.case, row.subject)]
+        curves = {key: curve for key, curve in self.percentiles.items() if kept(*key)}
+        return replace(self, cases=cases, rows=rows, percentiles=curves)
 
     def load_was_limit(self, case_title: str, subject_name: str) -> bool:
         """Whether not the subject was the limit but the load: only the load's core was busy."""
