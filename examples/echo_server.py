@@ -5,7 +5,7 @@ r"""A server that sends lines back: to one client after another, or to many at o
     python examples/echo_client.py localhost
     telnet localhost 15020
 
-Processes or threads? Neither is in `handle`: try both, and see docs/explanation/models.md for what was measured.
+Processes or threads? Neither is in `handle`: try both, and see what docs/explanation/models.md has measured.
 The delimiter "\n" leaves a "\r" in the line, so that every byte is counted, shown and sent back.
 """
 
