@@ -282,13 +282,15 @@ class Edge(ABC):
         self._settle()
 
     def _fault(self, link: Link, error: Exception) -> None:
-        """A fault of our own: it costs the client that met it its connection, and nobody else anything."""
+        """A fault of our own: it costs the client that met it its connection, and nobody else anything.
+
+        `_settle` is to follow.
+        """
         trace = (
             "".join(traceback.format_exception(error)) if log.isEnabledFor(logging.DEBUG) else "see with -vv"
         )
         log_event(log, logging.ERROR, "fault", **who(link), error=repr(error), trace=trace)
         self._drop(link, "a fault in hailer")
-        self._settle()
 
     # reading
 
@@ -373,7 +375,11 @@ class Edge(ABC):
         while True:
             for link in dirty:
                 if link.chunks:
-                    self._write(link)  # type: ignore[arg-type]  # the core's sessions are our links
+                    try:
+                        self._write(link)  # type: ignore[arg-type]  # the core's sessions are our links
+                    except Exception as error:
+                        # caught here: who called did so for somebody else, and the next are to be written
+                        self._fault(link, error)  # type: ignore[arg-type]
             dirty.clear()
             if not (held or released or closing or aborted or self._notices):
                 return
@@ -388,7 +394,10 @@ class Edge(ABC):
                 self._update(session)
         for session in _take(relay.released):
             if self.links.get(session.fd) is session and not session.holders:
-                self._release(session)
+                try:
+                    self._release(session)
+                except Exception as error:
+                    self._fault(session, error)
         for session in _take(relay.closing):
             why = session.reason.decode("utf-8", "replace")
             log_event(log, logging.INFO, "cut" if session.cut else "bye", **who(session), why=why)

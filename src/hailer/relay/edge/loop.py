@@ -61,8 +61,6 @@ class LoopEdge(LayeredEdge):
         self._failure: HailerError | None = None
         self._acceptor: LoopAcceptor | None = None
         self._poller = make_poller()
-        self._buffer = bytearray(_BULK)
-        self._view = memoryview(self._buffer)
         self._share = _BULK
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -180,13 +178,15 @@ class LoopEdge(LayeredEdge):
         """Handle the sockets that are ready: all reads of one look, then the writes that came of them."""
         links, poll, read, settle = self.links, self._poller.poll, self._read, self._settle
         relay, dirty = self.relay, self.relay.dirty
-        rounds, write_by, link, worked = 0, 0.0, None, False
+        rounds, write_by, worked = 0, 0.0, False
         while rounds < _ROUNDS:
             events = poll()
             if not events:
                 break
             now = time.monotonic()
-            if not dirty:
+            if (
+                not write_by
+            ):  # not anew with each look that led to no output: the event loop waits for its turn
                 write_by = now + _GATHERING
             self._share = max(_READ, _BULK // len(events))
             streams = False
@@ -211,25 +211,22 @@ class LoopEdge(LayeredEdge):
             # who was held meanwhile is not to be read again
             if streams and now < write_by and not (relay.held or relay.closing):
                 continue
-            try:
-                settle()
-            except Exception as error:
-                if link is None:
-                    raise
-                self._fault(link, error)
+            settle()
+            write_by = 0.0
             if worked:
                 break  # the store's thread wants the global lock, which waiting in the event loop gives up
             if self._stops:
                 break  # the event loop is to get to it soon
             rounds += 1
         settle()
+        if relay.mail.stirred:  # by a write that made room for more mail
+            self._give_work()
         if relay.deadline < self._timer_at:
             self._set_timer()
 
     def _read(self, link: Link, now: float) -> None:
         try:
             if link.bulk:
-                # one buffer for all: a fresh one of this size would cost the system a mapping each time
                 data = link.sock.recv(self._share if link.block > BLOCK else 2 * _READ)
                 link.bulk = len(data) >= _READ
             else:

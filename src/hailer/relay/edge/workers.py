@@ -254,6 +254,7 @@ class WorkersEdge(LoopEdge):
                         self._settle()
                 except Exception as error:
                     self._fault(link, error)
+                    self._settle()
             elif what == c.UP:
                 worker.looks = 0
                 if not worker.up:
