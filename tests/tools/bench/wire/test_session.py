@@ -30,7 +30,13 @@ run_load = partial(real_run_load, warmup=0.03)
 
 
 def load(kind: str = "pingpong", **fields: Any) -> Load:
-    return Load(**{"kind": kind, "messages": numbered_lines(64), "timeout": 5.0, **fields})
+    return Load(**{"kind": kind, "messages": numbered_lines(64), "timeout": 40.0, **fields})
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a machine that is busy with other tests take its time for what is under way at the end."""
+    monkeypatch.setattr(drive, "_DRAIN", 40.0)
 
 
 def tcp(port: int) -> Endpoint:
