@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -63,3 +66,16 @@ def test_both_ways_say_the_same(data: bytes, length: int) -> None:
         fast = controls.is_clean(text), controls.clean(text)
         patch.setattr(controls, "_first_of", None)
         assert (controls.is_clean(text), controls.clean(text)) == fast
+
+
+@pytest.mark.parametrize("fault", ["OSError('broken')", "ImportError('none')", "SystemError('binary')"])
+def test_a_library_that_cannot_be_loaded_is_done_without(tmp_path: Path, fault: str) -> None:
+    (tmp_path / "stringzilla.py").write_text(f"raise {fault}")
+    source = str(Path(controls.__file__).parents[2])
+    program = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {source!r}]; from hailer.relay import controls as c;"
+        "print(c.ACCELERATED, c.is_clean(b'x' * 3000),"
+        " c.is_clean(b'x' * 3000 + b'\\t'), c.clean(b'x\\n' * 3000))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False", "True"]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hailer.relay.core.groups import Balance, Group, Told, deliver_groups, group, pack, unpack
+from hailer.relay.core.limits import Limits
 from hailer.relay.core.routing import find_route
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ def test_delivered_and_counted(relay: Driver) -> None:
     assert (carol.chunks, bob.chunks) == ([groups[0].chunk], [groups[1].chunk])
     assert relay.relay.counters.received == relay.relay.counters.delivered == 3
     assert relay.relay.counters.commands == 3 + 3  # and three HELLOs
+    relay.settle()
+
+
+def test_the_limit_on_commands_counts_them(make_relay: type[Driver]) -> None:
+    relay = make_relay(Limits(rate=10))
+    alice, _ = relay.login("alice"), relay.login("bob")
+    routes = routes_to(relay, b"bob")
+    for taken in (True, False):  # who is over the limit is not read for a while
+        groups = [Group(0, 30, b"MSG alice bob :x\n" * 30)]
+        assert deliver_groups(relay.relay, alice, routes, groups, relay.now) is taken
+        assert alice.holders == 1
+    assert relay.relay.counters.met["rate"] == 1
     relay.settle()
 
 

@@ -100,6 +100,24 @@ def test_whoever_comes_or_goes_in_between(relay: Driver) -> None:
     assert relay.lines(carol) == ["MSG alice carol :y", "MSG alice carol :z"]
 
 
+@pytest.mark.parametrize("to", [b"bob", b"#r"])
+def test_counted_messages_find_who_came_again(relay: Driver, to: bytes) -> None:
+    """They never take the way of blocks, on which a route that leads nowhere any more is thrown away."""
+    alice, bob = relay.login("alice", rooms="#r"), relay.login("bob", rooms="#r")
+    counted = b"SEND %s 1\n\0" % to
+    relay.send(alice, counted)
+    relay.send(alice, b"LEAVE #r\n")
+    relay.send(bob, b"QUIT\n")
+    bob = relay.login("bob", rooms="#r")
+    relay.send(alice, b"JOIN #r\n")
+    relay.fresh(bob)
+    commands = relay.relay.counters.commands
+    assert routing.send_each(relay.relay, alice, counted, 0, len(counted) - 1) == len(counted)
+    assert relay.relay.counters.commands == commands + 1
+    relay.settle()
+    assert [event.text for event in relay.fresh(bob)] == [b"\0"]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_payload_that_looks_like_a_usual_read(relay: Driver, end: bytes) -> None:
     """Announced in one read and whole in the next, it is all SENDs and yet none."""

@@ -127,6 +127,8 @@ def deliver_groups(
         if target.waiting > limit:
             relay.outboxes.hold(session, target)
     counters.delivered += count
+    if relay.rests.rate:
+        relay.rests.spend(session, sum([messages for _, messages, _ in groups]))
     return True
 
 

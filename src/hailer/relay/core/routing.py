@@ -112,9 +112,11 @@ def send_each(relay: Relay, session: Session, data: bytes, start: int, end: int)
                 break
             after = stop + 1 + int(digits)
         route = session.routes.get(head) or session.room_routes.get(head) or find_route(relay, session, head)
-        if route is None or not (
+        if route is not None and not (
             route.target.online if route.room is None else session in route.room.members
         ):
+            route = find_route(relay, session, head)  # somebody else may have the name now
+        if route is None:
             break
         raw = b""
         if colon >= 0:
