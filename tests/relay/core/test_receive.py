@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hailer.relay import grammar
+from hailer.relay.core import reading, routing, session
+from hailer.relay.core import relay as core
 from hailer.relay.core.limits import Limits
 from hailer.relay.grammar import MAX_LINE, MAX_TEXT
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from tests.relay.core.conftest import Driver, Peer
 
 NAMES = ["a", "Bob", "c.c", "D-d"]
@@ -161,8 +166,41 @@ def _reads(draw: st.DrawFn, script: Script) -> list[tuple[int, bytes]]:
 @given(st.data())
 @settings(PROFILE)
 def test_chunking_makes_no_difference(make_relay: type[Driver], data: st.DataObject) -> None:
+    _play_both_ways(make_relay, data)
+
+
+@given(st.data())
+@settings(PROFILE, max_examples=2 * PROFILE.max_examples)
+def test_chunking_makes_no_difference_where_all_sizes_are_small(
+    make_relay: type[Driver], data: st.DataObject
+) -> None:
+    """As before, with blocks of some lines, so that short scripts come on all ways and their edges."""
+    text = data.draw(st.sampled_from([16, 40, 100]), "longest text")
+    block = text + data.draw(st.sampled_from([0, 10, 256]), "more of a block")
+    small: dict[tuple[ModuleType, ...], dict[str, object]] = {
+        (session, reading, routing): {"BLOCK": block},
+        (grammar, reading, routing, core): {"MAX_TEXT": text},
+        (reading,): {"MAX_LINE": text + 256},
+        (routing,): {
+            "_WIDER": ((2, 8 * block), (1, 3 * block), (0, block)),
+            "_SHORT": data.draw(st.sampled_from([0, 14, 256]), "short"),
+            "_HEAD": data.draw(st.sampled_from([11, 14, 256]), "head"),
+            "_MOST_ROUTES": data.draw(st.sampled_from([1, 3, 5000]), "routes"),
+            "MOST_TO_ONE": data.draw(st.sampled_from([3, 16384]), "to one"),
+        },
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for modules, values in small.items():
+            for module in modules:
+                for name, value in values.items():
+                    patch.setattr(module, name, value)
+        _play_both_ways(make_relay, data, checks=False)
+
+
+def _play_both_ways(make_relay: type[Driver], data: st.DataObject, *, checks: bool = True) -> None:
+    """Have a script come command by command to one relay, in any reads to another."""
     _, script = data.draw(_scripts())
-    slow, fast = make_relay(), make_relay()
+    slow, fast = make_relay(checks=checks), make_relay(checks=checks)
     slow_peers = [slow.connect(name) for name in NAMES]
     fast_peers = [fast.connect(name) for name in NAMES]
     for who, _, command in script:
