@@ -219,6 +219,25 @@ def test_asyncio_conversations(peers: Peers, factory: Callable[[], asyncio.Abstr
 # What the suites do not ask.
 
 
+@seqpacket
+def test_an_abort_in_another_thread_at_the_worst_moment_is_no_end(peers: Peers, stack: ExitStack) -> None:
+    class Aborted(SocketRecords):
+        """Aborted after it was looked whether it is, and before anything is received."""
+
+        def _take(self, limit: int) -> list[bytes | FramingError]:
+            thread = threading.Thread(target=self.abort)
+            thread.start()
+            thread.join()
+            return super()._take(limit)
+
+    one, other = peers.pair()
+    stack.callback(other.close)
+    transport = Aborted(one, peers.scheme, PollWaiter(one))
+    stack.callback(lambda: run_to_end(transport.close()))
+    with pytest.raises(ConnectionClosed):
+        pull(transport)
+
+
 @every_kind
 def test_one_pull_takes_what_is_there_within_a_bound(peers: Peers, stack: ExitStack) -> None:
     one, other = blocking_pair(peers)

@@ -155,6 +155,8 @@ class SocketRecords(Names):
             if self._lost is not None:
                 raise self._lost.with_traceback(None)
             if self._ended:
+                # An abort in another thread wakes this one by shutting the socket down: that is no end.
+                self._check_open()
                 return []
             if not await self._waiter.readable(deadline):
                 raise TimedOut(
