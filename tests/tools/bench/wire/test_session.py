@@ -7,7 +7,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,22 @@ if TYPE_CHECKING:
 STREAMS = ["tcp4", "tls", "unix", "unix+seqpacket", "ws", "wss"]
 DATAGRAMS = ["udp4", "unix+dgram"]
 SHORT = 0.12
-run_load = partial(real_run_load, warmup=0.03)
+
+
+def run_load(
+    endpoint: Endpoint,
+    load: Load,
+    seconds: float,
+    *,
+    warmup: float = 0.03,
+    report: Callable[[Interval], None] | None = None,
+) -> Outcome:
+    """Measure, and again where a machine that is busy with other tests left no time in so short a while."""
+    for _ in range(4):
+        outcome = real_run_load(endpoint, load, seconds, warmup=warmup, report=report)
+        if outcome.failure or outcome.messages > 3 or load.kind == "idle" or load.expect == "any":
+            break
+    return outcome
 
 
 def load(kind: str = "pingpong", **fields: Any) -> Load:
