@@ -242,10 +242,10 @@ def test_a_megabyte_of_messages_is_quick() -> None:
     protocol.feed(BANNER)
     taken = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.thread_time()
         events = protocol.feed(data)
-        taken.append((time.perf_counter() - started) / len(events))
-    assert min(taken) < 5e-6  # five times what it takes on a machine that does nothing else
+        taken.append((time.thread_time() - started) / len(events))
+    assert min(taken) < 1e-5  # ten times what it takes on a machine that does nothing else
 
 
 def test_counted_payloads_take_time_in_proportion() -> None:
@@ -255,9 +255,9 @@ def test_counted_payloads_take_time_in_proportion() -> None:
         protocol.feed(BANNER)
         best = float("inf")
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()
             assert len(protocol.feed(data)) == count
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     assert seconds(20_000) < 40 * seconds(2_000)
