@@ -306,6 +306,27 @@ def test_a_worker_that_hangs_is_replaced(
     caplog.clear()
 
 
+def test_what_a_worker_did_not_take_at_once_it_gets_without_asking(
+    start_workers: Callable[..., RelayServer],
+    connect: Connect,
+    wait_for: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that has a part of a batch has nothing to tell that would have the rest sent."""
+    monkeypatch.setattr(far, "_KERNEL", 4096)
+    relay = start_workers()
+    (worker,) = edge_of(relay)._workers
+    wires = [connect(relay.endpoints[0], f"n{number}") for number in range(2)]
+    assert [is_far(relay, f"n{number}") for number in range(2)] == [True, False]
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    try:
+        wires[1].send(f"SEND n0 :{'.' * 5000}\n" * 60)
+        wait_for(lambda: worker.channel.backlog > 0)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    assert len(wires[0].raw(len(f"MSG n1 n0 :{'.' * 5000}\n") * 60)) > 300_000
+
+
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_relay(

@@ -153,6 +153,7 @@ class WorkerProcess:
         up: it takes sockets.
         looks: how often it was looked at since it was asked whether it is there, and has not answered.
         broken: it does not take orders any more.
+        waits: something is left that its socket did not take; the edge writes on as soon as it does.
     """
 
     def __init__(self, waiting: int, soon: Callable[[], None]) -> None:
@@ -184,7 +185,7 @@ class WorkerProcess:
             )
         self.channel = c.Channel(ours, _SPACE)
         self.links: dict[int, Link] = {}
-        self.up = self.broken = False
+        self.up = self.broken = self.waits = False
         self.looks = 0
         self._asked = time.monotonic()
         self._soon = soon

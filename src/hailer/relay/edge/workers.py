@@ -77,6 +77,7 @@ class WorkersEdge(LoopEdge):
         finally:
             for worker in self._workers:
                 loop.remove_reader(worker.fileno())
+                loop.remove_writer(worker.fileno())
             while self._workers:
                 self._workers.pop().close(_LAST_ORDERS)
 
@@ -107,6 +108,7 @@ class WorkersEdge(LoopEdge):
         """A worker has ended, which none does: its connections are gone, and another one is started."""
         assert self._loop is not None
         self._loop.remove_reader(worker.fileno())
+        self._loop.remove_writer(worker.fileno())
         self._workers.remove(worker)
         worker.broken = True
         links = list(worker.links.values())
@@ -198,8 +200,17 @@ class WorkersEdge(LoopEdge):
 
     def _flush(self) -> None:
         self._flushing = False
+        loop = self._loop
         for worker in self._workers:
             worker.flush()
+            # What is left goes when there is room: a worker that has a part of a batch has no news to tell.
+            waits = worker.channel.backlog > 0
+            if waits != worker.waits and loop is not None:
+                worker.waits = waits
+                if waits:
+                    loop.add_writer(worker.fileno(), self._flush)
+                else:
+                    loop.remove_writer(worker.fileno())
 
     def _look_round(self) -> None:
         """See `Edge._look_round`."""
