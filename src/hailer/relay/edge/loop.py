@@ -31,13 +31,16 @@ _ROUNDS = 4
 """Looks for more ready sockets before the event loop gets its turn: each saves a round through it."""
 
 _READ = 65536
+_STREAM = 2 * _READ
 _BULK = 1 << 20
-"""Bytes of one read, and the most of one from a peer that always has more: the more one read brings, the
-fewer writes it becomes. All reads after one look share the larger amount, so that nobody waits long."""
+"""Bytes of one read; of one from a peer that always has more, as much as stays in the processor's cache
+with all its copies; and of one from such a peer that writes to many names: more in one read is fewer writes.
+All reads after one look share the last amount, so that nobody waits long."""
 
-_GATHERING = 0.01
-"""Seconds for which streams may be read before what came of it is written, if that is little for each
-receiver: more in one write is fewer writes. Else it would wait as long in the senders' sockets."""
+_GATHERING = 0.005
+_MUCH = 56 * 1024
+"""Seconds for which streams may be read before what came of it is written, if that is less than so many bytes
+for the last receiver: more in one write is fewer writes. Else it would wait as long in the senders' sockets."""
 
 _LAST_WORK = 1.0
 """Seconds that the store gets to end its last work once all is over."""
@@ -184,9 +187,7 @@ class LoopEdge(LayeredEdge):
             if not events:
                 break
             now = time.monotonic()
-            if (
-                not write_by
-            ):  # not anew with each look that led to no output: the event loop waits for its turn
+            if not write_by:  # not anew with each look: the event loop waits for its turn
                 write_by = now + _GATHERING
             self._share = max(_READ, _BULK // len(events))
             streams = False
@@ -201,7 +202,7 @@ class LoopEdge(LayeredEdge):
                         read(link, now)
                         if link.bulk:
                             streams = True
-                            if dirty and dirty[-1].waiting >= _READ:
+                            if dirty and dirty[-1].waiting >= _MUCH:
                                 settle()  # while what is to be written is in the processor's cache
                 except Exception as error:
                     self._fault(link, error)
@@ -227,7 +228,7 @@ class LoopEdge(LayeredEdge):
     def _read(self, link: Link, now: float) -> None:
         try:
             if link.bulk:
-                data = link.sock.recv(self._share if link.block > BLOCK else 2 * _READ)
+                data = link.sock.recv(self._share if link.block > BLOCK else min(self._share, _STREAM))
                 link.bulk = len(data) >= _READ
             else:
                 data = link.sock.recv(_READ)
