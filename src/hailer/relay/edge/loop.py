@@ -40,7 +40,7 @@ All reads after one look share the last amount, so that nobody waits long."""
 _GATHERING = 0.005
 _MUCH = 56 * 1024
 """Seconds for which streams may be read before what came of it is written, if that is less than so many bytes
-for the last receiver: more in one write is fewer writes. Else it would wait as long in the senders' sockets."""
+for the last receiver: more in one write is fewer writes. Else it would wait in the senders' sockets."""
 
 _LAST_WORK = 1.0
 """Seconds that the store gets to end its last work once all is over."""
