@@ -75,7 +75,7 @@ def test_pingpong(serve_echo: Callable[..., Endpoint], scheme: str, in_flight: i
     assert abs(len(outcome.latency) - outcome.messages) <= 3 * in_flight
     assert 0 < outcome.latency.percentile(50) <= outcome.latency.percentile(99.9) < outcome.seconds + 1
     assert outcome.bytes_down >= (outcome.messages - 3 * in_flight) * 64
-    assert 0 < outcome.busy < 1.1
+    assert 0 < outcome.busy < 2  # two clocks, over a tenth of a second
 
 
 @pytest.mark.parametrize("scheme", STREAMS)
